@@ -1,0 +1,42 @@
+"""Name -> system. Names are looked up lazily, so listing them imports nothing heavy."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any
+
+from vivavoce.errors import InputError
+from vivavoce.system import System
+
+BUILT_IN = {
+    "moda": "vivavoce.systems.moda:assemble",
+}
+GROUP = "vivavoce.systems"  # entry-point group in which other packages register theirs
+
+
+def names() -> list[str]:
+    """All systems that can be loaded, built-in ones first."""
+    return list(dict.fromkeys([*BUILT_IN, *(point.name for point in entry_points(group=GROUP))]))
+
+
+def load(name: str = "moda", **options: Any) -> System:
+    """Build system ``name``; ``options`` are the keyword arguments of its ``assemble`` function.
+
+    Raises :class:`vivavoce.errors.InputError` for a name that does not exist, saying which do.
+    """
+    return _assembler(name)(**options)
+
+
+def _assembler(name: str) -> Callable[..., System]:
+    if name in BUILT_IN:
+        module, _, function = BUILT_IN[name].partition(":")
+        return getattr(importlib.import_module(module), function)
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            return point.load()
+    near = difflib.get_close_matches(name, names(), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"there is no system called {name!r} (there are: {', '.join(names())}){hint}")
