@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The command line prints the message on one line and exits with code 2. Anything else that escapes is our bug.
     """
+
+
+class InputWarning(UserWarning):
+    """The input is damaged or unusual but was used; the message says what was done about it."""
