@@ -1,1 +1,1 @@
-"""."""
+"""Finding, measuring and modelling faces."""
