@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
@@ -25,9 +26,14 @@ def names() -> list[str]:
 def load(name: str = "moda", **options: Any) -> System:
     """Build system ``name``; ``options`` are the keyword arguments of its ``assemble`` function.
 
-    Raises :class:`vivavoce.errors.InputError` for a name that does not exist, saying which do.
+    Raises :class:`vivavoce.errors.InputError` for a name or an option that does not exist, saying which do.
     """
-    return _assembler(name)(**options)
+    assemble = _assembler(name)
+    known = inspect.signature(assemble).parameters
+    unknown = sorted(options.keys() - known.keys())
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        raise InputError(f"system {name!r} has no option {unknown[0]!r} (it has: {', '.join(known) or 'none'})")
+    return assemble(**options)
 
 
 def _assembler(name: str) -> Callable[..., System]:

@@ -16,6 +16,7 @@ from vivavoce.errors import InputError
 from vivavoce.system import Clip
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in px
+REMEMBERED = 720  # px; longest side of the frames kept for a sheet
 GAP = 4  # px of white between pictures
 
 
@@ -55,6 +56,14 @@ def _cut(frames: UInt8[Tensor, "n 3 h w"], box: Box) -> UInt8[Tensor, "n 3 hb wb
     return close
 
 
+def _small(picture: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 h2 w2"]:
+    """A copy that is at most REMEMBERED pixels long."""
+    scale = min(1.0, REMEMBERED / max(picture.shape[1:]))
+    size = (max(1, round(picture.shape[2] * scale)), max(1, round(picture.shape[1] * scale)))
+    pixels = np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())
+    return torch.from_numpy(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)).permute(2, 0, 1)
+
+
 def _row(frames: UInt8[Tensor, "n 3 h w"], columns: int, width: int) -> np.ndarray:
     """One row of the page [height, columns * (width + gap) - gap, 3]; missing pictures stay white."""
     height = max(1, round(width * frames.shape[2] / frames.shape[3]))
@@ -70,7 +79,8 @@ def _row(frames: UInt8[Tensor, "n 3 h w"], columns: int, width: int) -> np.ndarr
 def watched(clips: Iterable[Clip], count: int) -> tuple[Iterator[Clip], Callable[[], UInt8[Tensor, "n 3 h w"]]]:
     """``clips`` unchanged, and a function that gives about ``count`` frames spread evenly over what has passed.
 
-    Remembers at most twice ``count`` frames however long the video gets: when it has too many, every second goes.
+    Remembers at most twice ``count`` frames, scaled down to 720 pixels, however long the video gets: when it has
+    too many, every second goes.
     """
     kept: dict[int, Tensor] = {}
     apart = 1
@@ -80,7 +90,7 @@ def watched(clips: Iterable[Clip], count: int) -> tuple[Iterator[Clip], Callable
         for clip in clips:
             for frame, picture in zip(range(clip.span.start, clip.span.stop), clip.rgb, strict=True):
                 if frame % apart == 0:
-                    kept[frame] = picture.clone()
+                    kept[frame] = _small(picture)
                 if len(kept) > 2 * count:
                     apart *= 2
                     for old in [number for number in kept if number % apart]:

@@ -163,7 +163,7 @@ def _encode(
     stream = itertools.chain((first,), stream)
     del first  # the chain lets go of it in time
     frames = 0
-    with av.open(target, "w", format="mp4", container_options=_layout(fragment)) as box:
+    with av.open(target, "w", format="mp4", container_options=_layout(fragment, isinstance(target, str))) as box:
         box.metadata.update(title=PROVENANCE, comment=PROVENANCE)
         film = _film(box, clock.fps, (width, height), STREAM if fragment else FILE)
         track = _track(box, sound.sample_rate if sound else clock.sample_rate, sound.channels if sound else 1)
@@ -181,10 +181,12 @@ def _encode(
     return Written(frames, float(frames / clock.fps), width, height)
 
 
-def _layout(fragment: bool) -> dict[str, str]:
+def _layout(fragment: bool, named: bool) -> dict[str, str]:
     if fragment:
         return {"movflags": "empty_moov+default_base_moof+frag_keyframe", "frag_duration": FRAGMENT}
-    return {"movflags": "faststart"}
+    # The index goes to the front, so that a browser can play before it has everything. To move it there the
+    # finished file is read again, which takes a name.
+    return {"movflags": "faststart"} if named else {}
 
 
 def _film(box: OutputContainer, fps: Fraction, size: tuple[int, int], options: dict[str, str]) -> VideoStream:

@@ -1,0 +1,177 @@
+"""What can be typed, and which values are accepted."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NoReturn
+
+from vivavoce.errors import InputError
+
+SIZES = (128, 1024)  # px, both ends accepted
+SEEDS = 2**63
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command in one line instead of printing its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise :class:`vivavoce.errors.InputError`."""
+        raise InputError(f"{message} (see: {self.prog} --help)")
+
+
+def parser() -> Parser:
+    """The parser of the whole command line; ``command`` names the one chosen."""
+    root = Parser(prog="vivavoce", description="Make one portrait talk.", allow_abbrev=False)
+    root.add_argument("--version", action="version", version=f"vivavoce {_version()}")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, add, summary in (
+        ("animate", _animate, "a portrait and speech become a talking video"),
+        ("reenact", _reenact, "a portrait moves like the person in a video"),
+        ("bench", _bench, "measure the speed of the whole pipeline on this machine"),
+        ("doctor", _doctor, "check that everything needed is installed and works"),
+        ("train", _train, "train a part from its recipe"),
+        ("evaluate", _evaluate, "measure quality on people never seen in training"),
+    ):
+        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        command.allow_abbrev = False
+        add(command)
+    return root
+
+
+def _version() -> str:
+    try:
+        return version("vivavoce")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _animate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("portrait", type=Path, help="photo, video or animated picture of one or more people")
+    command.add_argument("audio", type=Path, help="speech: any sound file, or a video with sound")
+    _output(command)
+    command.add_argument("--system", default="moda", metavar="NAME", help="talking head to use (default: moda)")
+    command.add_argument("--emotion", metavar="LABEL", help="emotion to show, for example happy or sad")
+    command.add_argument(
+        "--blink-rate", type=number(0, 60), metavar="X", help="blinks a minute; 0 for none (default: as generated)"
+    )
+    command.add_argument("--gaze", type=pair(-1, 1), metavar="X,Y", help="look aside: right and down, -1 to 1")
+    _appearance(command)
+
+
+def _reenact(command: argparse.ArgumentParser) -> None:
+    command.add_argument("portrait", type=Path, help="photo, video or animated picture of one or more people")
+    command.add_argument("driving", type=Path, help="video of the person to move like; its sound is kept")
+    _output(command)
+    _appearance(command)
+
+
+def _output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="video to write")
+    command.add_argument("--sheet", type=Path, metavar="PNG", help="also write a contact sheet of the video")
+    command.add_argument("--json", action="store_true", help="report as one JSON object")
+
+
+def _appearance(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seed", type=whole(0, SEEDS - 1), default=0, metavar="N", help="same seed, same video")
+    command.add_argument("--face", type=face, metavar="WHICH", help="largest (default), left, right, or 0, 1, 2 ...")
+    command.add_argument("--crop", action="store_true", default=None, help="show the head only, as a square")
+    command.add_argument("--size", type=even(*SIZES), metavar="PX", help="side of the head view (default: 512)")
+    pose = command.add_mutually_exclusive_group()
+    pose.add_argument("--pose-scale", type=number(0, 3), metavar="X", help="how much the head moves (default: 1)")
+    pose.add_argument("--freeze-head", action="store_true", help="do not move the head at all")
+    command.add_argument("--mouth-gain", type=number(0, 3), metavar="X", help="how much the mouth moves (default: 1)")
+    command.add_argument("--teeth", type=Path, metavar="PHOTO", help="photo of the same person showing teeth")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to compute (default: auto)")
+    command.add_argument("--backend", metavar="NAME", help="how to run the networks (default: the fastest here)")
+
+
+def _bench(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--system", default="moda", metavar="NAME", help="talking head to measure (default: moda)")
+    command.add_argument("--size", type=even(*SIZES), default=512, metavar="PX", help="side of the head view")
+    command.add_argument("--seconds", type=number(1, 36_000), default=30.0, metavar="S", help="length of the sound")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    command.add_argument("--json", action="store_true", help="report as one JSON object")
+
+
+def _doctor(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="report as one JSON object")
+
+
+def _train(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", metavar="RECIPE", help="module:function, for example vivavoce.recipes.toy:toy")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for weights, card and log")
+    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint in DIR")
+
+
+def _evaluate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with manifest.csv")
+    command.add_argument("--split", default="heldout", metavar="NAME", help="split to use (default: heldout)")
+    command.add_argument("--out", type=Path, default=Path("out/evaluate"), metavar="DIR", help="folder for the tables")
+    command.add_argument("--json", action="store_true", help="report as one JSON object")
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Values of a real option between ``low`` and ``high``, both accepted."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Values of an integer option between ``low`` and ``high``, both accepted."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text) if len(text) < 40 else low - 1
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def even(low: int, high: int) -> Callable[[str], int]:
+    """Like :func:`whole`, even numbers only (video stores colour for blocks of two by two pixels)."""
+    parse_whole = whole(low, high)
+
+    def parse(text: str) -> int:
+        value = parse_whole(text)
+        if value % 2:
+            raise argparse.ArgumentTypeError(f"{text!r} is not an even number")
+        return value
+
+    return parse
+
+
+def pair(low: float, high: float) -> Callable[[str], tuple[float, float]]:
+    """Two numbers with a comma between them."""
+    parse_number = number(low, high)
+
+    def parse(text: str) -> tuple[float, float]:
+        parts = text.split(",")
+        if len(parts) != 2:
+            raise argparse.ArgumentTypeError(f"{text!r} is not two numbers with a comma between, like 0.2,-0.1")
+        return parse_number(parts[0]), parse_number(parts[1])
+
+    return parse
+
+
+def face(text: str) -> str:
+    """Which of several faces: a word or an index counted from the left."""
+    if text in {"largest", "left", "right"} or (text.isascii() and text.isdigit() and len(text) <= 4):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not largest, left, right or an index 0, 1, 2 ... from the left")

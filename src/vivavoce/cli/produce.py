@@ -1,0 +1,164 @@
+"""``animate`` and ``reenact``: read, load, stream, write, report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vivavoce.cli.progress import progress, say, warnings_told
+from vivavoce.errors import InputError
+from vivavoce.media.read import Contents, Soundtrack, contents, read_audio, read_image, read_soundtrack, read_source
+from vivavoce.media.sheet import contact_sheet, watched
+from vivavoce.media.write import check_target, write_video
+from vivavoce.motion.edit import Edit
+from vivavoce.registry import load
+from vivavoce.streams import Background
+from vivavoce.system import Source, System
+from vivavoce.timeline import Clock, Pcm
+
+SHEET_FRAMES = 16
+CHANGES = ("pose_scale", "mouth_gain", "blink_rate", "gaze")  # options that are fields of Edit
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What is heard: by the model, and by the viewer."""
+
+    pcm: Iterable[Pcm]
+    soundtrack: Soundtrack | None
+    seconds: float | None
+
+
+def animate(arguments: argparse.Namespace) -> int:
+    """``vivavoce animate PORTRAIT AUDIO -o OUT.mp4``."""
+    _check(arguments, arguments.portrait, arguments.audio)
+    told: list[str] = []
+    with warnings_told(told, quiet=arguments.json):
+        found = contents(arguments.audio)
+        talker = load(arguments.system, **_options(arguments, emotion=arguments.emotion))
+        voice = _voice(arguments.audio, found, talker.clock)
+        return _produce(talker, read_source(arguments.portrait, talker.clock.fps), voice, arguments, told)
+
+
+def reenact(arguments: argparse.Namespace) -> int:
+    """``vivavoce reenact PORTRAIT DRIVING.mp4 -o OUT.mp4``."""
+    _check(arguments, arguments.portrait, arguments.driving)
+    told: list[str] = []
+    with warnings_told(told, quiet=arguments.json):
+        found = contents(arguments.driving)
+        if not found.picture:
+            raise InputError(f"{arguments.driving} has no picture in it: the driving file must be a video")
+        talker = load("reenact", driving=arguments.driving, **_options(arguments))
+        voice = _voice(arguments.driving, found, talker.clock) if found.sound else _silence(found, talker.clock)
+        return _produce(talker, read_source(arguments.portrait, talker.clock.fps), voice, arguments, told)
+
+
+def _check(arguments: argparse.Namespace, *inputs: Path) -> None:
+    """Refuse before the long work what would fail after it."""
+    check_target(arguments.output)
+    outputs = [arguments.output]
+    if arguments.sheet:
+        outputs.append(arguments.sheet)
+        if arguments.sheet.suffix.lower() != ".png" or not arguments.sheet.parent.is_dir():
+            raise InputError(f"the sheet must be a .png file in a folder that exists, not {arguments.sheet}")
+    for output in outputs:
+        for given in inputs:
+            if output.exists() and given.exists() and output.samefile(given):
+                raise InputError(f"{output} is both input and output; it would be overwritten")
+
+
+def _options(arguments: argparse.Namespace, **more: Any) -> dict[str, Any]:
+    """The options the user gave, for the system's ``assemble``; what was not given is the system's to choose."""
+    changes = {name: getattr(arguments, name, None) for name in CHANGES}
+    if arguments.freeze_head:
+        changes["pose_scale"] = 0.0
+    changes = {name: value for name, value in changes.items() if value is not None}
+    options = {name: getattr(arguments, name) for name in ("size", "crop", "face", "device", "backend")}
+    options |= {"teeth": read_image(arguments.teeth) if arguments.teeth else None, **more}
+    options["edit"] = Edit(**changes) if changes else None
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _voice(path: Path, found: Contents, clock: Clock) -> Voice:
+    return Voice(read_audio(path, clock.sample_rate), read_soundtrack(path), found.seconds)
+
+
+def _silence(found: Contents, clock: Clock) -> Voice:
+    """As much silence as the driving video is long."""
+    if found.seconds is None:
+        raise InputError("the driving video has no sound and does not say how long it is")
+    samples = max(1, math.ceil(found.seconds * clock.sample_rate))
+    pieces = (torch.zeros(min(clock.sample_rate, samples - at)) for at in range(0, samples, clock.sample_rate))
+    return Voice(pieces, None, found.seconds)
+
+
+def _produce(talker: System, source: Source, voice: Voice, arguments: argparse.Namespace, told: list[str]) -> int:
+    """Stream into the file and report. Rendering and encoding overlap: they run in two threads."""
+    began = time.perf_counter()
+    with torch.inference_mode():
+        portrait = talker.renderer.portrait(source)
+    for warning in portrait.warnings:
+        told.append(warning)
+        if not arguments.json:
+            say(f"warning: {warning}")
+    prepared = time.perf_counter()
+    total = math.ceil(voice.seconds * talker.clock.fps) if voice.seconds else None
+    first: list[float] = []
+    with (
+        progress(arguments.output.name, total, quiet=arguments.json) as tell,
+        closing(Background(talker.stream(portrait, voice.pcm, seed=arguments.seed))) as clips,
+    ):
+
+        def on_frame(done: int) -> None:
+            if not first:
+                first.append(time.perf_counter() - prepared)
+            tell(done)
+
+        shown, frames = watched(clips, SHEET_FRAMES) if arguments.sheet else (clips, None)
+        written = write_video(arguments.output, shown, talker.clock, sound=voice.soundtrack, on_frame=on_frame)
+    took = time.perf_counter() - prepared
+    if frames:
+        contact_sheet(arguments.sheet, frames())
+    _report(
+        {
+            "output": str(arguments.output),
+            "sheet": str(arguments.sheet) if arguments.sheet else None,
+            "system": talker.name,
+            "seed": arguments.seed,
+            "frames": written.frames,
+            "seconds": written.seconds,
+            "fps": float(talker.clock.fps),
+            "width": written.width,
+            "height": written.height,
+            "prepare_seconds": round(prepared - began, 3),
+            "first_frame_seconds": round(first[0], 3),
+            "compute_seconds": round(took, 3),
+            "frames_per_second": round(written.frames / took, 2),
+            "real_time_factor": round(took / written.seconds, 4),
+            "warnings": told,
+        },
+        as_json=arguments.json,
+    )
+    return 0
+
+
+def _report(figures: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(figures) + "\n")
+        return
+    sys.stdout.write(
+        "{output}: {seconds:.2f} s, {frames} frames of {width}x{height}, made in {compute_seconds:.1f} s "
+        "({frames_per_second:.1f} fps, real-time factor {real_time_factor:.2f})\n".format(**figures)
+    )
+    if figures["sheet"]:
+        sys.stdout.write(f"{figures['sheet']}: contact sheet\n")
