@@ -19,7 +19,7 @@ def test_nothing_asked_for():
 
 
 def test_an_unknown_emotion_names_those_that_exist():
-    with pytest.raises(InputError, match="no emotion 'angr'; there are anger, contempt.*, none"):
+    with pytest.raises(InputError, match=r"no emotion 'angr'; there are anger, contempt.*, none"):
         probabilities("angr")
 
 
