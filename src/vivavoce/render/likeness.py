@@ -1,0 +1,207 @@
+"""One picture of a person as geometry: shape at rest, pose, and where the mesh goes for a motion row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from vivavoce.face.mesh import (
+    LEFT_LOWER_LID,
+    LEFT_UPPER_LID,
+    LOWER_INNER,
+    RIGHT_LOWER_LID,
+    RIGHT_UPPER_LID,
+    UPPER_INNER,
+    Points,
+    Pose,
+    head_angles,
+    rotation_matrix,
+)
+from vivavoce.face.model import FaceModel
+from vivavoce.render.surface import smoothstep
+
+_SEAM = 0.003  # lip gap in face widths up to which lips count as closed
+_LIDS = ((LEFT_UPPER_LID, LEFT_LOWER_LID), (RIGHT_UPPER_LID, RIGHT_LOWER_LID))
+_TURNED = 14.0  # degrees of yaw in the picture from which further turning is damped
+_FREE = np.array([22.0, 16.0, 24.0])  # degrees of yaw, pitch, roll about the picture's own pose, for a frontal picture
+_FARTHEST = np.array([34.0, 30.0, 60.0])  # degrees from frontal that stay drawable
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One motion row of face-mesh/1, by name."""
+
+    rotation: Float[np.ndarray, " 3"]  # degrees, absolute
+    translation: Float[np.ndarray, " 2"]  # face widths
+    scale: float
+    expression: Float[np.ndarray, " 32"]
+    eyelids: Float[np.ndarray, " 2"]
+    gaze: Float[np.ndarray, " 2"]
+    interior: Float[np.ndarray, " 6"]
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """A person in one picture."""
+
+    landmarks: Float[np.ndarray, "478 3"]  # pixels of the region that is redrawn
+    shape: Float[np.ndarray, "478 3"]  # canonical units
+    scale: float  # pixels per face width
+    rotation: Float[np.ndarray, "3 3"]
+    translation: Float[np.ndarray, " 3"]
+    coefficients: Float[np.ndarray, " 32"]  # the expression in the picture, as well as one can tell
+    lips: Float[np.ndarray, "478 9"]  # vertical displacement of every point per widening of each lip column
+
+    @property
+    def pose(self) -> Pose:
+        """Canonical units to pixels."""
+        return Pose(self.scale, self.rotation, self.translation)
+
+    @property
+    def angles(self) -> Float[np.ndarray, " 3"]:
+        """Yaw, pitch and roll in the picture, in degrees."""
+        return head_angles(self.rotation)
+
+    def posed(self, model: FaceModel, row: Row, *, lower: bool = False) -> tuple[Points, Pose]:
+        """Landmarks in pixels and head pose for a motion row.
+
+        ``lower`` moves only the mouth and jaw and keeps the picture's own pose: for portraits that move themselves.
+        """
+        shift = np.tensordot(row.expression - self.coefficients, model.expression, 1)
+        if lower:
+            shift = shift * _lower_face(model.mean)[:, None]
+        shift = _without_lids(shift)
+        shape = self.shape + shift
+        shape[:, 1] += self.lips @ self._lip_error(shape, model, row.expression)
+        if lower:
+            return self.pose.apply(shape), self.pose
+        self._widen_eyes(shape, row.eyelids)
+        pose = self._turned(row)
+        return pose.apply(shape), pose
+
+    def _turned(self, row: Row) -> Pose:
+        angles = limited_angles(self.angles, np.asarray(row.rotation, np.float64))
+        moved = np.array([*np.clip(row.translation, -0.6, 0.6), 0.0]) * self.scale
+        scale = self.scale * float(np.clip(row.scale, 0.7, 1.4))
+        return Pose(scale, rotation_matrix(angles), self.translation + moved)
+
+    def _lip_error(self, shape: Points, model: FaceModel, expression: np.ndarray) -> Float[np.ndarray, " 9"]:
+        """How much the lip gap must grow to be what the row says: closed when it says closed, never crossed.
+
+        The picture's own gap shrinks in proportion until the row's gap is the picture's, and grows with it beyond.
+        """
+        wanted, own = (np.maximum(_gaps(model.expression) @ e, 0) for e in (expression, self.coefficients))
+        rest = np.maximum(_gap(self.shape), 0)
+        gap = rest * np.minimum((wanted + _SEAM) / (own + _SEAM), 1) + np.maximum(wanted - own, 0)
+        return gap - _gap(shape)
+
+    def _widen_eyes(self, shape: Points, eyelids: np.ndarray) -> None:
+        """Lids opened wider than in the picture (narrower is painted, see eyes.py); changes ``shape``."""
+        for openness, (above, below) in zip(eyelids, _LIDS, strict=True):
+            if openness > 1:
+                gap = self.shape[list(below), 1] - self.shape[list(above), 1]
+                shape[list(above), 1] -= gap * (min(float(openness), 1.35) - 1)
+
+
+def likeness(landmarks: Points, model: FaceModel) -> Likeness:
+    """Geometry of a face given in pixels of the region."""
+    shape, pose = model.canonical(landmarks)
+    coefficients = _with_gap(model, model.guess(shape), np.maximum(_gap(shape), 0))
+    return Likeness(
+        landmarks.astype(np.float64),
+        shape,
+        pose.scale,
+        pose.rotation,
+        pose.translation,
+        coefficients,
+        _lip_reach(shape),
+    )
+
+
+def fit_error(landmarks: Points, model: FaceModel) -> float:
+    """How badly the model explains the landmarks, in face widths (root mean square): large for what is not a face."""
+    shape, _ = model.canonical(landmarks)
+    left = shape - model.mean - np.tensordot(model.guess(shape), model.expression, 1)
+    return float(np.sqrt(np.square(left[:468, :2]).sum(1).mean()))
+
+
+def limited_angles(own: Float[np.ndarray, " 3"], wanted: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " 3"]:
+    """The wanted head angles, held to what the picture can show.
+
+    Args:
+        own: yaw, pitch, roll of the head in the picture, in degrees.
+        wanted: those asked for, in degrees.
+
+    A turned head hides half of the face: the more it is turned, the less it may move.
+    """
+    hidden = np.clip((abs(own[0]) - _TURNED) / 30, 0, 1)
+    room = _FREE * np.array([1 - 0.75 * hidden, 1 - 0.5 * hidden, 1 - 0.3 * hidden])
+    turn = _soft_limit(wanted - own, room)
+    reached = own + turn
+    far = np.maximum(_FARTHEST, np.abs(own) + 0.25 * room)
+    return np.clip(reached, -far, far)
+
+
+def _soft_limit(x: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """``x`` up to 0.8 of the limit, then ever slower towards 1.1 of it."""
+    knee, rest = 0.8 * limit, 0.3 * limit
+    over = np.maximum(np.abs(x) - knee, 0)
+    return np.sign(x) * (np.minimum(np.abs(x), knee) + rest * np.tanh(over / rest))
+
+
+def _gap(shape: Points) -> Float[np.ndarray, " 9"]:
+    return shape[list(LOWER_INNER[1:-1]), 1] - shape[list(UPPER_INNER[1:-1]), 1]
+
+
+def _gaps(expression: Float[np.ndarray, "32 478 3"]) -> Float[np.ndarray, "9 32"]:
+    """Change of the lip gap at each column per coefficient."""
+    return (expression[:, LOWER_INNER[1:-1], 1] - expression[:, UPPER_INNER[1:-1], 1]).T
+
+
+def _with_gap(model: FaceModel, coefficients: np.ndarray, gap: Float[np.ndarray, " 9"]) -> Float[np.ndarray, " 32"]:
+    """The nearest coefficients whose lip gap is the one seen: the guess is shrunk, the gap is measured."""
+    columns = _gaps(model.expression)
+    missing = gap - columns @ coefficients
+    ridge = columns @ columns.T + 1e-5 * np.eye(len(columns))
+    return coefficients + columns.T @ np.linalg.solve(ridge, missing)
+
+
+def _lip_reach(shape: Points) -> Float[np.ndarray, "478 9"]:
+    """Who moves, and how far, when a column of the lip gap widens by 1: the upper lip gives 35 %, the lower 65 %."""
+    upper, lower = shape[list(UPPER_INNER)], shape[list(LOWER_INNER)]
+    middle = (upper + lower) / 2
+    x = shape[:, 0]
+    order = np.argsort(middle[:, 0])
+    columns = np.stack([np.interp(x, middle[order, 0], np.eye(11)[order, k], left=0, right=0) for k in range(1, 10)], 1)
+    above = np.interp(x, middle[order, 0], upper[order, 1]) - shape[:, 1]
+    below = shape[:, 1] - np.interp(x, middle[order, 0], lower[order, 1])
+    upper_side = shape[:, 1] <= np.interp(x, middle[order, 0], middle[order, 1])
+    fall = np.where(
+        upper_side,
+        -0.35 * np.exp(-np.square(np.maximum(above, 0) / 0.09)),
+        0.65 * np.exp(-np.square(np.maximum(below, 0) / 0.16)),
+    )
+    reach = columns * fall[:, None]
+    for k in range(1, 10):
+        for point, share in ((UPPER_INNER[k], -0.35), (LOWER_INNER[k], 0.65)):
+            reach[point] = 0
+            reach[point, k - 1] = share
+    reach[468:] = 0
+    return reach
+
+
+def _without_lids(shift: Points) -> Points:
+    """Let both lids of a column move together: how far they are apart is the business of the eyelid channels."""
+    out = shift.copy()
+    for above, below in _LIDS:
+        mean = (shift[list(above)] + shift[list(below)]) / 2
+        out[list(above)] = out[list(below)] = mean
+    return out
+
+
+def _lower_face(mean: Points) -> Float[np.ndarray, " 478"]:
+    """1 at the mouth and jaw, 0 from the lower lids upward."""
+    nose, mouth = mean[1, 1], mean[13, 1]
+    return smoothstep((mean[:, 1] - (nose - 0.06)) / max(1e-6, 0.6 * (mouth - nose)))

@@ -1,0 +1,59 @@
+"""Draw a still portrait in any pose: eyes painted, mesh warped, person laid over the background."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from vivavoce.face.mesh import OVAL, Points, Pose
+from vivavoce.face.model import FaceModel
+from vivavoce.render.eyes import paint_eye, prepare_eyes
+from vivavoce.render.layers import Layers
+from vivavoce.render.likeness import Likeness, Row
+from vivavoce.render.raster import ALL, BACK, FRONT, compose, draw_triangles, soften_tears
+from vivavoce.render.surface import face_triangles, surround
+
+_TEAR = 5.0  # pixels between the sources of neighbouring pixels that make an edge
+
+
+class Photo:
+    """Buffers and precomputed parts for drawing one portrait; one per stream, frames do not depend on each other."""
+
+    def __init__(self, model: FaceModel, sitter: Likeness, layers: Layers, free: tuple[bool, bool, bool, bool]) -> None:
+        height, width = layers.plate.shape[:2]
+        self.model, self.sitter, self.layers = model, sitter, layers
+        self.foreground = layers.foreground.copy()
+        self.eyes = prepare_eyes(layers.foreground, sitter.landmarks)
+        self.face = face_triangles(model.triangles, model.mean)
+        self.surround = surround(sitter.landmarks, sitter.pose, (width, height), free, separate=layers.separate)
+        self.texture = np.vstack([sitter.landmarks[:, :2], self.surround.points]).astype(np.float32)
+        self.sampling = np.zeros((height, width, 2), np.float32)
+        self.nearest = np.empty((height, width), np.float32)
+
+    def draw(self, row: Row) -> tuple[UInt8[np.ndarray, "h w 3"], Points, Pose]:
+        """The region for one motion row, with the landmarks it shows and the head pose."""
+        target, pose = self.sitter.posed(self.model, row)
+        self._paint_eyes(row.eyelids, row.gaze)
+        self._warp(target, pose)
+        drawn = np.empty_like(self.layers.plate)
+        compose(self.foreground, self.layers.plate, self.sampling, drawn)
+        softened = drawn.copy()
+        soften_tears(self.sampling, np.float32(_TEAR), drawn, softened)
+        return softened, target, pose
+
+    def _paint_eyes(self, eyelids: Float[np.ndarray, " 2"], gaze: Float[np.ndarray, " 2"]) -> None:
+        for eye, openness in zip(self.eyes, eyelids, strict=True):
+            if eye is not None:
+                paint_eye(eye, float(openness), gaze, self.foreground)
+
+    def _warp(self, target: Points, pose: Pose) -> None:
+        oval = list(OVAL)
+        pulled = target[oval, :2] - pose.apply(self.sitter.shape[oval])[:, :2]
+        around, depth = self.surround.moved(pose, pulled)
+        vertices = np.vstack([target[:, :2], around]).astype(np.float32)
+        depths = np.concatenate([target[:, 2], depth]).astype(np.float32)
+        self.nearest.fill(np.inf)
+        # The surroundings first, then what of the face is seen from behind, then its front: the nearest wins.
+        draw_triangles(self.surround.triangles, vertices, depths, self.texture, ALL, self.nearest, self.sampling)
+        draw_triangles(self.face, vertices, depths, self.texture, BACK, self.nearest, self.sampling)
+        draw_triangles(self.face, vertices, depths, self.texture, FRONT, self.nearest, self.sampling)

@@ -1,0 +1,189 @@
+"""The inner loops of the mesh renderer: triangles to a sampling map, layers to pixels.
+
+Compiled by numba on first use and cached on disk. They release the interpreter lock, so a second thread can encode.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+
+Kernel = TypeVar("Kernel", bound=Callable[..., None])
+
+ALL, BACK, FRONT = 0, 1, 2  # which triangles to draw: all in order; those seen from behind; the others, nearest wins
+
+
+def kernel(function: Kernel) -> Kernel:
+    """Compile ``function``. Unwrapped first: run-time type checkers wrap functions in what numba cannot compile."""
+    compiled: Any = numba.njit(cache=True, nogil=True, fastmath=True, boundscheck=False)(inspect.unwrap(function))
+    return compiled
+
+
+@kernel
+def draw_triangles(  # noqa: C901, PLR0912
+    triangles, vertices, depth, texture, faces, nearest, sampling
+):
+    """Write where each covered pixel takes its colour from.
+
+    Args:
+        triangles: int32 ``[f 3]``, rows of ``vertices``; seen from the front when clockwise on screen.
+        vertices: float32 ``[n 2]``, x right and y down, in pixels; pixel centres lie at whole numbers.
+        depth: float32 ``[n]``, larger is further away.
+        texture: float32 ``[n 2]``, x and y of each vertex in the source picture.
+        faces: ``ALL``, ``BACK`` or ``FRONT``.
+        nearest: float32 ``[h w]``, depth of what was drawn; read and written by ``FRONT`` only.
+        sampling: float32 ``[h w 2]``, written: x and y in the source picture.
+    """
+    height, width = nearest.shape
+    for k in range(triangles.shape[0]):
+        i, j, m = triangles[k, 0], triangles[k, 1], triangles[k, 2]
+        x0, y0 = vertices[i, 0], vertices[i, 1]
+        ex1, ey1 = vertices[j, 0] - x0, vertices[j, 1] - y0
+        ex2, ey2 = vertices[m, 0] - x0, vertices[m, 1] - y0
+        area = ex1 * ey2 - ex2 * ey1
+        if abs(area) < 1e-6 or (faces == 2 and area < 0) or (faces == 1 and area > 0):
+            continue
+        top = max(0, math.ceil(y0 + min(0.0, ey1, ey2) - 1e-3))
+        bottom = min(height - 1, math.floor(y0 + max(0.0, ey1, ey2) + 1e-3))
+        left = max(0, math.ceil(x0 + min(0.0, ex1, ex2) - 1e-3))
+        right = min(width - 1, math.floor(x0 + max(0.0, ex1, ex2) + 1e-3))
+        if top > bottom or left > right:
+            continue
+        inverse = 1.0 / area
+        # Weights of the second and third corner grow by these per pixel to the right and down.
+        ax, ay = ey2 * inverse, -ex2 * inverse
+        bx, by = -ey1 * inverse, ex1 * inverse
+        u0, v0, z0 = texture[i, 0], texture[i, 1], depth[i]
+        du1, dv1, dz1 = texture[j, 0] - u0, texture[j, 1] - v0, depth[j] - z0
+        du2, dv2, dz2 = texture[m, 0] - u0, texture[m, 1] - v0, depth[m] - z0
+        for y in range(top, bottom + 1):
+            a = ax * (left - x0) + ay * (y - y0)
+            b = bx * (left - x0) + by * (y - y0)
+            # The span of pixels where all three weights are positive, a hair more so that no seam stays open.
+            low, high = 0.0, float(right - left)
+            for side in range(3):
+                if side == 0:
+                    weight, slope = a, ax
+                elif side == 1:
+                    weight, slope = b, bx
+                else:
+                    weight, slope = 1 - a - b, -ax - bx
+                if slope > 1e-12:
+                    low = max(low, (-1e-4 - weight) / slope)
+                elif slope < -1e-12:
+                    high = min(high, (-1e-4 - weight) / slope)
+                elif weight < -1e-4:
+                    high = -1.0
+            if low > high:
+                continue
+            for n in range(math.ceil(low), math.floor(high) + 1):
+                p, q, x = a + ax * n, b + bx * n, left + n
+                if faces == 2:
+                    z = z0 + p * dz1 + q * dz2
+                    if z >= nearest[y, x]:
+                        continue
+                    nearest[y, x] = z
+                sampling[y, x, 0] = u0 + p * du1 + q * du2
+                sampling[y, x, 1] = v0 + p * dv1 + q * dv2
+
+
+@kernel
+def compose(foreground, plate, sampling, out):
+    """Fetch the foreground where ``sampling`` says (bilinear) and lay it over the plate.
+
+    Args:
+        foreground: uint8 ``[h w 4]``, colours (not premultiplied) and opacity.
+        plate: uint8 ``[h w 3]``, what is behind.
+        sampling: float32 ``[h w 2]``, x and y in ``foreground``; outside it the nearest pixel counts.
+        out: uint8 ``[h w 3]``, written.
+    """
+    height, width = out.shape[0], out.shape[1]
+    for y in range(height):
+        for x in range(width):
+            u = min(max(sampling[y, x, 0], np.float32(0.0)), np.float32(width - 1.001))
+            v = min(max(sampling[y, x, 1], np.float32(0.0)), np.float32(height - 1.001))
+            i, j = int(v), int(u)
+            fx, fy = int((u - j) * 256 + 0.5), int((v - i) * 256 + 0.5)
+            w11 = (fx * fy + 128) >> 8
+            w10, w01 = fx - w11, fy - w11
+            w00 = 256 - fx - fy + w11
+            alpha = (
+                w00 * foreground[i, j, 3]
+                + w10 * foreground[i, j + 1, 3]
+                + w01 * foreground[i + 1, j, 3]
+                + w11 * foreground[i + 1, j + 1, 3]
+            )
+            if alpha == 0:
+                for c in range(3):
+                    out[y, x, c] = plate[y, x, c]
+                continue
+            for c in range(3):
+                colour = (
+                    w00 * foreground[i, j, c]
+                    + w10 * foreground[i, j + 1, c]
+                    + w01 * foreground[i + 1, j, c]
+                    + w11 * foreground[i + 1, j + 1, c]
+                )
+                if alpha >= 65280:
+                    out[y, x, c] = (colour + 128) >> 8
+                else:
+                    behind = plate[y, x, c]
+                    out[y, x, c] = behind + math.floor((colour / 256.0 - behind) * (alpha / 65280.0) + 0.5)
+
+
+@kernel
+def soften_tears(sampling, threshold, picture, out):
+    """Smooth the pixels where the sampling map jumps: there one part hides another, and the edge has stair steps.
+
+    Args:
+        sampling: float32 ``[h w 2]``.
+        threshold: jump between neighbours, in pixels, above which an edge is an edge.
+        picture: uint8 ``[h w 3]``.
+        out: uint8 ``[h w 3]``, a copy of ``picture``, overwritten at the edges.
+    """
+    height, width = out.shape[0], out.shape[1]
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            u, v = sampling[y, x, 0], sampling[y, x, 1]
+            jump = max(
+                abs(sampling[y, x + 1, 0] - u) + abs(sampling[y, x + 1, 1] - v),
+                abs(sampling[y, x - 1, 0] - u) + abs(sampling[y, x - 1, 1] - v),
+                abs(sampling[y + 1, x, 0] - u) + abs(sampling[y + 1, x, 1] - v),
+                abs(sampling[y - 1, x, 0] - u) + abs(sampling[y - 1, x, 1] - v),
+            )
+            if jump <= threshold:
+                continue
+            for c in range(3):
+                total = 4 * int(picture[y, x, c])
+                total += 2 * (int(picture[y - 1, x, c]) + int(picture[y + 1, x, c]))
+                total += 2 * (int(picture[y, x - 1, c]) + int(picture[y, x + 1, c]))
+                total += int(picture[y - 1, x - 1, c]) + int(picture[y - 1, x + 1, c])
+                total += int(picture[y + 1, x - 1, c]) + int(picture[y + 1, x + 1, c])
+                out[y, x, c] = total >> 4
+
+
+@kernel
+def paste(drawn, weight, left, top, frame):
+    """Blend a redrawn region into a planar frame.
+
+    Args:
+        drawn: uint8 ``[h w 3]``.
+        weight: uint8 ``[h w]``; 255 takes ``drawn``, 0 keeps the frame.
+        left: x of the region in the frame.
+        top: y of the region in the frame.
+        frame: uint8 ``[3 H W]``, changed in place.
+    """
+    for c in range(3):
+        for y in range(drawn.shape[0]):
+            for x in range(drawn.shape[1]):
+                w = int(weight[y, x])
+                if w == 255:
+                    frame[c, top + y, left + x] = drawn[y, x, c]
+                elif w:
+                    old = int(frame[c, top + y, left + x])
+                    frame[c, top + y, left + x] = old + ((int(drawn[y, x, c]) - old) * w + 127) // 255
