@@ -1,4 +1,4 @@
-"""The face model of ``face-mesh/1``: mean shape, expression basis, lids, and what one photo tells of its own expression.
+"""The face model of ``face-mesh/1``: mean shape, expression basis, lids, and what a photo tells of its own expression.
 
 Learned from the training clips by ``recipes/face.py``. All shapes live in the canonical frame of ``face/mesh.py``.
 """

@@ -84,9 +84,9 @@ class _Bundled:
 
     def __init__(self) -> None:
         with _quiet():
-            from mediapipe.python.solutions.face_detection import FaceDetection  # noqa: PLC0415
-            from mediapipe.python.solutions.face_mesh import FaceMesh  # noqa: PLC0415
-            from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation  # noqa: PLC0415
+            from mediapipe.python.solutions.face_detection import FaceDetection
+            from mediapipe.python.solutions.face_mesh import FaceMesh
+            from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
 
             # Two detectors: one made for faces that fill the picture, one for faces further away.
             self._detectors = [FaceDetection(min_detection_confidence=0.4, model_selection=kind) for kind in (0, 1)]
@@ -125,8 +125,8 @@ class _Tasks:
 
     def __init__(self, model: Path) -> None:
         with _quiet():
-            import mediapipe as mp  # noqa: PLC0415
-            from mediapipe.tasks.python import BaseOptions, vision  # noqa: PLC0415
+            import mediapipe as mp
+            from mediapipe.tasks.python import BaseOptions, vision
 
             self._image = lambda rgb: mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
             options = vision.FaceLandmarkerOptions(
@@ -182,7 +182,7 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 def _has_bundled_models() -> bool:
     try:
         with _quiet():
-            import mediapipe  # noqa: PLC0415
+            import mediapipe
     except ImportError as error:
         raise InputError(
             "no face tracker is installed: run `make` in a checkout, or `pip install vivavoce[face]` and give it "

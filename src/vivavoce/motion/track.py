@@ -44,7 +44,7 @@ class Calibration:
 
 def calibrate(landmarks: Float[np.ndarray, "t 478 3"], model: FaceModel) -> Calibration:
     """Estimate the person from some frames. One frame is enough; a second or more with closed lips is better."""
-    neutral: Points | None = None
+    neutral = model.mean
     shapes = landmarks
     for _ in range(2):  # the second time aligned to the person's own shape
         shapes = np.stack([model.canonical(frame, neutral)[0] for frame in landmarks])
@@ -52,7 +52,6 @@ def calibrate(landmarks: Float[np.ndarray, "t 478 3"], model: FaceModel) -> Cali
     pose = model.canonical(landmarks[0], neutral)[1]
     eyes = np.median([eye_openings(shape) for shape in shapes], axis=0)
     gaze = np.median([iris_offsets(shape) for shape in shapes], axis=0)
-    assert neutral is not None
     return Calibration(neutral, np.maximum(eyes, 0.05), gaze, pose.translation[:2], pose.scale)
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
 from vivavoce.face.mesh import (
+    INNER_LIPS,
     LEFT_EYE,
     LEFT_IRIS,
     MIRRORED_PAIRS,
@@ -18,7 +19,6 @@ from vivavoce.face.mesh import (
     RIGHT_EYE,
     RIGHT_IRIS,
     RIGID,
-    INNER_LIPS,
     Points,
     align,
     eye_openings,
