@@ -81,7 +81,7 @@ def _timed(path: Path) -> Iterator[tuple[Fraction, VideoFrame | None, Fraction]]
         zero = start(box)
         step = 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        time = -step
+        time, lasts = -step, step
         for frame in decoded(box, stream, path):
             if not isinstance(frame, VideoFrame):
                 continue
@@ -89,8 +89,9 @@ def _timed(path: Path) -> Iterator[tuple[Fraction, VideoFrame | None, Fraction]]
                 time = max(time, frame.pts * frame.time_base - zero)
             else:
                 time += step
+            lasts = frame.duration * frame.time_base if frame.duration and frame.time_base else step
             yield time, frame, aspect
-        yield max(time, Fraction(0)) + step, None, aspect
+        yield max(time, Fraction(0)) + lasts, None, aspect
 
 
 def _size(frame: VideoFrame, aspect: Fraction, long_side: int) -> tuple[int, int]:

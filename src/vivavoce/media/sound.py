@@ -26,6 +26,7 @@ Samples = np.ndarray  # float32 [channels, samples]
 PIECE = 16_384  # samples handed on at a time, at most
 LONGEST_GAP = 10  # s; longer jumps of the time stamps are taken for mistakes
 SHORTEST_GAP = 0.05  # s; shorter ones are rounding of the container
+PADDING = 0.2  # s; what a lossy encoder adds to fill its last packet is shorter
 # AAC rates that every player takes.
 RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 # How much of each loudspeaker is heard on the left, in the middle, on the right (ITU-R BS.775; no bass channel).
@@ -98,7 +99,8 @@ def _read(path: Path, rate: int, channels: int) -> Iterator[Float[Tensor, "_c _s
     for samples in _resampled(_mixed(path, channels), rate):
         for at in range(0, samples.shape[1], PIECE):
             heard = True
-            yield torch.from_numpy(np.ascontiguousarray(samples[:, at : at + PIECE]))
+            # Resampling overshoots at steps between loud samples.
+            yield torch.from_numpy(np.clip(samples[:, at : at + PIECE], -1, 1))
     if not heard:
         raise InputError(f"{path} has no sound in it: its sound track is empty")
 
@@ -125,19 +127,30 @@ def _mixed(path: Path, channels: int) -> Iterator[tuple[int, Samples]]:
 
 
 def _on_time(path: Path) -> Iterator[tuple[int, AudioLayout, Samples]]:
-    """Decoded frames, with silence where the time stamps of a video leave a gap."""
+    """Decoded frames, with silence where the time stamps of a video leave a gap, without the encoder's padding."""
     with opened(path, accepted=SOUND_KINDS) as box:
         stream = _stream(box, path)
         zero = start(box) if picture_stream(box) else None
+        end = _end(box, stream)
         given = Fraction(0)  # seconds
         for rate, layout, samples, time in _floats(box, stream, path):
             zero = time if zero is None else zero
-            gap = Fraction(0) if time is None or zero is None else time - zero - given
-            if SHORTEST_GAP < gap < LONGEST_GAP:
-                yield rate, layout, np.zeros((samples.shape[0], int(gap * rate)), np.float32)
-                given += Fraction(int(gap * rate), rate)
-            given += Fraction(samples.shape[1], rate)
-            yield rate, layout, samples
+            now = given if time is None or zero is None else time - zero
+            gap = int((now - given) * rate) if SHORTEST_GAP < now - given < LONGEST_GAP else 0
+            if gap:
+                yield rate, layout, np.zeros((samples.shape[0], gap), np.float32)
+            length = samples.shape[1]
+            if time is not None and end is not None and 0 < time + Fraction(length, rate) - end < PADDING:
+                length = max(0, int((end - time) * rate))
+            given += Fraction(gap + length, rate)
+            yield rate, layout, samples[:, :length]
+
+
+def _end(box: InputContainer, stream: AudioStream) -> Fraction | None:
+    """When the sound ends by the file's own account, in its own seconds; MP4 alone can be trusted in this."""
+    if "mp4" not in box.format.name or not stream.duration or not stream.time_base:
+        return None
+    return ((stream.start_time or 0) + stream.duration) * stream.time_base
 
 
 def _floats(

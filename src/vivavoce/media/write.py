@@ -183,7 +183,8 @@ def _encode(
 
 def _layout(fragment: bool, named: bool) -> dict[str, str]:
     if fragment:
-        return {"movflags": "empty_moov+default_base_moof+frag_keyframe", "frag_duration": FRAGMENT}
+        # "delay_moov": the index waits for the first fragment, so that it can say how much the AAC encoder leads in.
+        return {"movflags": "delay_moov+default_base_moof+frag_keyframe", "frag_duration": FRAGMENT}
     # The index goes to the front, so that a browser can play before it has everything. To move it there the
     # finished file is read again, which takes a name.
     return {"movflags": "faststart"} if named else {}
