@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,6 +117,7 @@ def load(file: Path) -> Prepared:
     """Read what :func:`save` wrote. Raises :class:`InputError` for any other file."""
     try:
         with np.load(file, allow_pickle=False) as found:
-            return Prepared(**{n: found[n] if found[n].ndim else str(found[n]) for n in Prepared.__slots__})
+            values: dict[str, Any] = {name: found[name] for name in Prepared.__slots__}
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{file} is not a prepared clip: {error}") from error
+    return Prepared(**{name: value if value.ndim else str(value) for name, value in values.items()})
