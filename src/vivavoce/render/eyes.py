@@ -171,9 +171,19 @@ def _prepare(
     )
     hole = ((down > upper + 0.1 * gap) & (down < lower - 0.06 * gap) & (gap > 0)).astype(np.float32)
     return Eye(
-        (left, top), *single, seen, skin, np.clip((seen + 2) / (skin + 2), 0.05, 1.8).astype(np.float32),
-        _ball(seen, hole, centre, axes[1]), axes.astype(np.float32), centre.astype(np.float32), width,
-    )  # fmt: skip
+        corner=(left, top),
+        across=across.astype(np.float32),
+        down=down.astype(np.float32),
+        upper=upper.astype(np.float32),
+        lower=lower.astype(np.float32),
+        seen=seen,
+        skin=skin,
+        lashes=np.clip((seen + 2) / (skin + 2), 0.05, 1.8).astype(np.float32),
+        ball=_ball(seen, hole, centre, axes[1]),
+        axes=axes.astype(np.float32),
+        iris=centre.astype(np.float32),
+        width=width,
+    )
 
 
 def _box(ring: np.ndarray, width: float, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
@@ -181,8 +191,8 @@ def _box(ring: np.ndarray, width: float, shape: tuple[int, ...]) -> tuple[int, i
     low, high = ring.min(0), ring.max(0)
     if (low < 1).any() or high[0] > shape[1] - 2 or high[1] > shape[0] - 2:
         return None
-    left, top = np.maximum(0, np.floor(low - [0.3 * width, 0.45 * width])).astype(int)
-    right, bottom = np.minimum([shape[1], shape[0]], np.ceil([*high, 0.3 * width, 0.6 * width])).astype(int)
+    left, top = np.maximum(0, np.floor(low - np.array([0.3, 0.45]) * width)).astype(int)
+    right, bottom = np.minimum([shape[1], shape[0]], np.ceil(high + np.array([0.3, 0.6]) * width)).astype(int)
     return int(left), int(top), int(right), int(bottom)
 
 
