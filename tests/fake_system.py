@@ -71,13 +71,6 @@ class Lamp:
             yield Frames(drive.motion.span, (portrait.cache["picture"][:1] * light).to(torch.uint8))
 
 
-class Unchanged(Edit):
-    """An edit that lets the motion through."""
-
-    def starting(self, reference: Tensor, seed: int):
-        return lambda motion: motion
-
-
 def assemble(
     *,
     size: int = 64,
@@ -95,7 +88,7 @@ def assemble(
         raise InputError(f"there is no backend {backend!r} (there are: auto, torch)")
     if face not in {"largest", "left", "right", "0"}:
         raise InputError(f"there is no face {face}: one face was found")
-    return System("fake", Clock(), Loudness(), Puppet(), Lamp(size, crop), Unchanged())
+    return System("fake", Clock(), Loudness(), Puppet(), Lamp(size, crop), edit or Edit())
 
 
 def assemble_reenactment(*, driving: Path, **options) -> System:

@@ -56,9 +56,11 @@ def _animate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--system", default="moda", metavar="NAME", help="talking head to use (default: moda)")
     command.add_argument("--emotion", metavar="LABEL", help="emotion to show, for example happy or sad")
     command.add_argument(
-        "--blink-rate", type=number(0, 60), metavar="X", help="blinks a minute; 0 for none (default: as generated)"
+        "--blink-rate", type=number(0, 120), metavar="X", help="blinks a minute; 0 for none (default: as generated)"
     )
-    command.add_argument("--gaze", type=pair(-1, 1), metavar="X,Y", help="look aside: right and down, -1 to 1")
+    command.add_argument(
+        "--gaze", type=pair(-0.3, 0.3), metavar="X,Y", help="look aside: right and down in eye widths, -0.3 to 0.3"
+    )
     _appearance(command)
 
 
@@ -83,7 +85,7 @@ def _appearance(command: argparse.ArgumentParser) -> None:
     pose = command.add_mutually_exclusive_group()
     pose.add_argument("--pose-scale", type=number(0, 3), metavar="X", help="how much the head moves (default: 1)")
     pose.add_argument("--freeze-head", action="store_true", help="do not move the head at all")
-    command.add_argument("--mouth-gain", type=number(0, 3), metavar="X", help="how much the mouth moves (default: 1)")
+    command.add_argument("--mouth-gain", type=number(0, 2), metavar="X", help="how much the mouth moves (default: 1)")
     command.add_argument("--teeth", type=Path, metavar="PHOTO", help="photo of the same person showing teeth")
     command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to compute (default: auto)")
     command.add_argument("--backend", metavar="NAME", help="how to run the networks (default: the fastest here)")

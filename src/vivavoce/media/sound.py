@@ -156,16 +156,18 @@ def _end(box: InputContainer, stream: AudioStream) -> Fraction | None:
 def _floats(
     box: InputContainer, stream: AudioStream, path: Path
 ) -> Iterator[tuple[int, AudioLayout, Samples, Fraction | None]]:
-    """Decoded frames as planar float32 with their time stamps in seconds."""
+    """Decoded frames as float32 with their time stamps in seconds."""
     converters: dict[tuple[str, str, int], AudioResampler] = {}  # a file may change its format on the way
     for frame in decoded(box, stream, path):
         if not isinstance(frame, AudioFrame) or not frame.samples:
             continue
         time = frame.pts * frame.time_base if frame.pts is not None and frame.time_base else None
         key = (frame.format.name, frame.layout.name, frame.sample_rate)
-        converter = converters.setdefault(key, AudioResampler(format="fltp"))
+        # Channels in turn, not in planes: PyAV reads past the end of eight or more planes.
+        converter = converters.setdefault(key, AudioResampler(format="flt"))
         for converted in converter.resample(frame):
-            yield converted.sample_rate, frame.layout, converted.to_ndarray(), time
+            samples = converted.to_ndarray().reshape(-1, frame.layout.nb_channels).T
+            yield converted.sample_rate, frame.layout, samples, time
 
 
 def _mix(layout: AudioLayout, given: int, wanted: int) -> np.ndarray:
