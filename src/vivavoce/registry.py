@@ -15,16 +15,20 @@ from vivavoce.system import System
 BUILT_IN = {
     "moda": "vivavoce.systems.moda:assemble",
 }
+# Systems that follow a driving video instead of speech: they want ``driving=PATH`` too and are no choice for speech.
+DRIVEN = {
+    "reenact": "vivavoce.systems.reenact:assemble",
+}
 GROUP = "vivavoce.systems"  # entry-point group in which other packages register theirs
 
 
 def names() -> list[str]:
-    """All systems that can be loaded, built-in ones first."""
+    """All systems that speak, built-in ones first."""
     return list(dict.fromkeys([*BUILT_IN, *(point.name for point in entry_points(group=GROUP))]))
 
 
 def load(name: str = "moda", **options: Any) -> System:
-    """Build system ``name``; ``options`` are the keyword arguments of its ``assemble`` function.
+    """Build system ``name`` (or one of :data:`DRIVEN`); ``options`` are the arguments of its ``assemble`` function.
 
     Raises :class:`vivavoce.errors.InputError` for a name or an option that does not exist, saying which do.
     """
@@ -37,8 +41,8 @@ def load(name: str = "moda", **options: Any) -> System:
 
 
 def _assembler(name: str) -> Callable[..., System]:
-    if name in BUILT_IN:
-        module, _, function = BUILT_IN[name].partition(":")
+    if name in BUILT_IN or name in DRIVEN:
+        module, _, function = (BUILT_IN | DRIVEN)[name].partition(":")
         return getattr(importlib.import_module(module), function)
     for point in entry_points(group=GROUP):
         if point.name == name:
