@@ -1,15 +1,22 @@
-"""The face model in closed form: mean shape, expression basis, lids, readers. Linear algebra, no gradient steps."""
+"""The face model in closed form: mean shape, expression basis, lids, readers. Linear algebra, no gradient steps.
+
+``vivavoce train face --out DIR`` reads clips prepared by :mod:`vivavoce.data.prepare` from the folder named by the
+environment variable ``VIVAVOCE_MOTION`` (default ``runs/motion``).
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
+from vivavoce import weights
 from vivavoce.face.mesh import (
     INNER_LIPS,
     LEFT_EYE,
@@ -24,7 +31,10 @@ from vivavoce.face.mesh import (
     eye_openings,
     lip_opening,
 )
-from vivavoce.face.model import COEFFICIENTS, FaceModel
+from vivavoce.face.model import COEFFICIENTS, WEIGHTS, FaceModel
+from vivavoce.motion.space import FACE_MESH
+from vivavoce.recipes.moda import clips
+from vivavoce.train.loop import ClosedForm
 
 ITERATIONS = 6  # of generalised Procrustes analysis
 NEUTRAL_SHARE = 0.15  # of a clip's frames, those with the least open lips, make its neutral
@@ -36,6 +46,20 @@ MAX_FRAMES = 600  # per speaker, so that who was filmed long does not own the ba
 FLIP = np.array([-1.0, 1.0, 1.0])
 # The eyes' rings have their own channels and must not take part in the basis.
 EYE_POINTS = np.array([*LEFT_EYE, *RIGHT_EYE, *LEFT_IRIS, *RIGHT_IRIS])
+
+
+def face() -> ClosedForm:
+    """The recipe."""
+    return ClosedForm(name="face", solve=_solve)
+
+
+def _solve(out: Path) -> dict[str, Any]:
+    tracks = [Track(clip.speaker, clip.landmarks[clip.valid].astype(np.float64)) for clip in clips()]
+    # The surface is the tracker's own; the model that ships has it.
+    model = fit(tracks, FaceModel.pretrained().triangles)
+    tensors = {name: t.float() if t.is_floating_point() else t for name, t in model.tensors().items()}
+    weights.write(out / f"{WEIGHTS}.safetensors", tensors, config={"space": FACE_MESH.name})
+    return {"clips": len(tracks), "speakers": len({track.speaker for track in tracks})}
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,14 @@ class Recipe:
     facts: Mapping[str, Any] = field(default_factory=dict)  # for the card: what the data is, where it comes from
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedForm:
+    """A recipe that is solved at once, by linear algebra: there is nothing to resume."""
+
+    name: str
+    solve: Callable[[Path], Mapping[str, Any]]  # writes its weights into the folder, tells facts for the card
+
+
 def rate(recipe: Recipe, step: int) -> float:
     """Factor of the learning rate at ``step``: a linear warm-up, then a cosine down to ``lr_floor``."""
     warm = min(1.0, (step + 1) / recipe.warm_up) if recipe.warm_up else 1.0
@@ -172,7 +180,7 @@ def mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def load(address: str) -> Recipe:
+def load(address: str) -> Recipe | ClosedForm:
     """The recipe called ``address``: a short name listed in :mod:`vivavoce.recipes`, or ``module:function``.
 
     Raises :class:`InputError` for an address that names nothing, saying which recipes exist.
@@ -190,7 +198,7 @@ def load(address: str) -> Recipe:
         known = [n for n, v in found.items() if n[0] != "_" and callable(v) and v.__module__ == module_name]
         raise InputError(f"{module_name} has no recipe {function!r}; it has {', '.join(sorted(known))}")
     recipe = found[function]()
-    if not isinstance(recipe, Recipe):
+    if not isinstance(recipe, Recipe | ClosedForm):
         raise InputError(f"{module_name}:{function} is not a recipe")
     return recipe
 
@@ -208,11 +216,16 @@ def run(address: str, out: Path, resume: bool = False) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write to {out}: {error.strerror}") from None
-    task = fit(recipe, out=out, resume=resume)
-    progress, _ = read_checkpoint(out / CHECKPOINT)
-    with torch.no_grad():
-        told = task.export(out)
-    card = {**_facts(recipe, progress), **recipe.facts, **told}
+    if isinstance(recipe, ClosedForm):
+        began = time.monotonic()
+        told = recipe.solve(out)
+        card = {"recipe": recipe.name, "minutes": round((time.monotonic() - began) / 60, 1), **_machine(), **told}
+    else:
+        task = fit(recipe, out=out, resume=resume)
+        progress, _ = read_checkpoint(out / CHECKPOINT)
+        with torch.no_grad():
+            told = task.export(out)
+        card = {**_facts(recipe, progress), **recipe.facts, **told}
     part = out / "card.json.part"
     part.write_text(json.dumps(card, indent=2) + "\n")
     part.replace(out / "card.json")
@@ -225,6 +238,12 @@ def _facts(recipe: Recipe, progress: Progress) -> dict[str, Any]:
         "steps": progress.step,
         "exported_step": progress.best_step if recipe.keep and progress.best is not None else progress.step - 1,
         "minutes": round(progress.seconds / 60, 1),
+        **_machine(),
+    }
+
+
+def _machine() -> dict[str, str]:
+    return {
         "hardware": f"{platform.machine()}, {torch.get_num_threads()} thread(s), CPU",
         "torch": torch.__version__.split("+")[0],
     }
