@@ -104,12 +104,12 @@ def look_inside(rgb: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "4
     return np.clip(looks, -2.0, 2.0).astype(np.float32)
 
 
-def luminance(rgb: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape"]:
+def luminance(rgb: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape"] | np.floating:
     """Luma of sRGB values (Rec. 601 weights), in the same unit."""
     return rgb @ np.array([0.299, 0.587, 0.114], rgb.dtype)
 
 
-def redness(rgb: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape"]:
+def redness(rgb: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape"] | np.floating:
     """How much red exceeds the mean of green and blue, in the unit of ``rgb``; 0 for grey."""
     return rgb @ np.array([1.0, -0.5, -0.5], rgb.dtype)
 
