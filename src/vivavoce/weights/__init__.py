@@ -89,6 +89,7 @@ def write(file: Path, tensors: Mapping[str, Tensor], **header: Any) -> None:
     """Write ``tensors`` and ``header`` (any JSON values) to ``file``; the folder must exist."""
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     save_file(plain, file, {key: json.dumps(value) for key, value in header.items()})
+    file.chmod(0o644)  # written as private otherwise, and a package is read by everybody
 
 
 def _decoded(text: str) -> Any:
