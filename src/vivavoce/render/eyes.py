@@ -27,7 +27,7 @@ from vivavoce.render.raster import kernel
 
 _EYES = ((LEFT_UPPER_LID, LEFT_LOWER_LID, LEFT_IRIS), (RIGHT_UPPER_LID, RIGHT_LOWER_LID, RIGHT_IRIS))
 _SMALLEST = 6.0  # eye width in pixels under which an eye is left alone
-_RAISE, _LOWER = 0.10, 0.12  # the painted opening reaches this far beyond the lid points, in openings
+_RAISE, _LOWER = 0.10, 0.18  # the painted opening reaches this far beyond the lid points, in openings
 _LASHES = 0.17  # height of the band of lashes above the lid, in eye widths
 _FARTHEST = np.array([0.2, 0.12])  # of the iris from its place, in eye widths
 
@@ -178,7 +178,7 @@ def _prepare(
         lower=lower.astype(np.float32),
         seen=seen,
         skin=skin,
-        lashes=np.clip((seen + 2) / (skin + 2), 0.05, 1.8).astype(np.float32),
+        lashes=np.clip((seen + 2) / (skin + 2), 0.05, 1.1).astype(np.float32),
         ball=_ball(seen, hole, centre, axes[1]),
         axes=axes.astype(np.float32),
         iris=centre.astype(np.float32),
@@ -210,11 +210,13 @@ def _skin(seen: np.ndarray, across: np.ndarray, down: np.ndarray, upper: np.ndar
     height = _LASHES * width * bump
     unknown = (down > upper - height) & (down < lower) & (bump > 0)
     unknown = cv2.GaussianBlur(cv2.dilate(unknown.astype(np.float32), np.ones((3, 3))), (0, 0), 0.7)
-    from_above = (1 - unknown) * np.where(down < lower, 1, 0.03)
-    smooth = fill_smoothly(seen, from_above.astype(np.float32))
-    smooth = cv2.GaussianBlur(smooth, (0, 0), 0.03 * width)
+    sources = [(1 - unknown) * side for side in (down < upper, down > lower)]
+    from_above, from_below = (fill_smoothly(seen, source.astype(np.float32) + 1e-4) for source in sources)
+    # The closed lid comes forward, out of the shadow of the brow: the nearer its edge, the more like the lower lid.
+    ramp = 0.15 + 0.5 * np.clip((down - upper) / np.maximum(lower - upper, 1), 0, 1)
+    smooth = cv2.GaussianBlur(from_above + (from_below - from_above) * ramp[..., None], (0, 0), 0.03 * width)
     rough = seen - cv2.GaussianBlur(seen, (0, 0), max(1.0, 0.03 * width))
-    limit = 2.5 * float(np.median(np.abs(rough))) + 1e-3
+    limit = 1.5 * float(np.median(np.abs(rough))) + 1e-3
     shift = round(0.5 * width)
     grain = np.clip(np.roll(rough, -shift, axis=0), -limit, limit)
     painted = np.clip(smooth + grain, 0, 255)

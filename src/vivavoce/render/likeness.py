@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from vivavoce.face.mesh import (
@@ -20,11 +21,13 @@ from vivavoce.face.mesh import (
     rotation_matrix,
 )
 from vivavoce.face.model import FaceModel
+from vivavoce.motion.space import FACE_MESH
+from vivavoce.motion.track import calibrate, reference
 from vivavoce.render.surface import smoothstep
 
 _SEAM = 0.003  # lip gap in face widths up to which lips count as closed
 _LIDS = ((LEFT_UPPER_LID, LEFT_LOWER_LID), (RIGHT_UPPER_LID, RIGHT_LOWER_LID))
-_TURNED = 14.0  # degrees of yaw in the picture from which further turning is damped
+_FRONTAL, _HIDDEN = 5.0, 24.0  # degrees of yaw in the picture: up to here all is seen; this much more hides a cheek
 _FREE = np.array([22.0, 16.0, 24.0])  # degrees of yaw, pitch, roll about the picture's own pose, for a frontal picture
 _FARTHEST = np.array([34.0, 30.0, 60.0])  # degrees from frontal that stay drawable
 
@@ -48,28 +51,21 @@ class Likeness:
 
     landmarks: Float[np.ndarray, "478 3"]  # pixels of the region that is redrawn
     shape: Float[np.ndarray, "478 3"]  # canonical units
-    scale: float  # pixels per face width
-    rotation: Float[np.ndarray, "3 3"]
-    translation: Float[np.ndarray, " 3"]
-    coefficients: Float[np.ndarray, " 32"]  # the expression in the picture, as well as one can tell
+    pose: Pose  # canonical units to pixels
+    reference: Row  # what the person does in the picture
     lips: Float[np.ndarray, "478 9"]  # vertical displacement of every point per widening of each lip column
-
-    @property
-    def pose(self) -> Pose:
-        """Canonical units to pixels."""
-        return Pose(self.scale, self.rotation, self.translation)
 
     @property
     def angles(self) -> Float[np.ndarray, " 3"]:
         """Yaw, pitch and roll in the picture, in degrees."""
-        return head_angles(self.rotation)
+        return head_angles(self.pose.rotation)
 
     def posed(self, model: FaceModel, row: Row, *, lower: bool = False) -> tuple[Points, Pose]:
         """Landmarks in pixels and head pose for a motion row.
 
         ``lower`` moves only the mouth and jaw and keeps the picture's own pose: for portraits that move themselves.
         """
-        shift = np.tensordot(row.expression - self.coefficients, model.expression, 1)
+        shift = np.tensordot(row.expression - self.reference.expression, model.expression, 1)
         if lower:
             shift = shift * _lower_face(model.mean)[:, None]
         shift = _without_lids(shift)
@@ -82,17 +78,18 @@ class Likeness:
         return pose.apply(shape), pose
 
     def _turned(self, row: Row) -> Pose:
-        angles = limited_angles(self.angles, np.asarray(row.rotation, np.float64))
-        moved = np.array([*np.clip(row.translation, -0.6, 0.6), 0.0]) * self.scale
-        scale = self.scale * float(np.clip(row.scale, 0.7, 1.4))
-        return Pose(scale, rotation_matrix(angles), self.translation + moved)
+        was = self.reference
+        angles = limited_angles(self.angles, self.angles + row.rotation - was.rotation)
+        moved = np.clip(row.translation - was.translation, -0.6, 0.6) * self.pose.scale
+        scale = self.pose.scale * float(np.clip(row.scale / was.scale, 0.7, 1.4))
+        return Pose(scale, rotation_matrix(angles), self.pose.translation + np.array([*moved, 0.0]))
 
     def _lip_error(self, shape: Points, model: FaceModel, expression: np.ndarray) -> Float[np.ndarray, " 9"]:
         """How much the lip gap must grow to be what the row says: closed when it says closed, never crossed.
 
         The picture's own gap shrinks in proportion until the row's gap is the picture's, and grows with it beyond.
         """
-        wanted, own = (np.maximum(_gaps(model.expression) @ e, 0) for e in (expression, self.coefficients))
+        wanted, own = (np.maximum(_gaps(model.expression) @ e, 0) for e in (expression, self.reference.expression))
         rest = np.maximum(_gap(self.shape), 0)
         gap = rest * np.minimum((wanted + _SEAM) / (own + _SEAM), 1) + np.maximum(wanted - own, 0)
         return gap - _gap(shape)
@@ -105,19 +102,25 @@ class Likeness:
                 shape[list(above), 1] -= gap * (min(float(openness), 1.35) - 1)
 
 
-def likeness(landmarks: Points, model: FaceModel) -> Likeness:
-    """Geometry of a face given in pixels of the region."""
-    shape, pose = model.canonical(landmarks)
-    coefficients = _with_gap(model, model.guess(shape), np.maximum(_gap(shape), 0))
-    return Likeness(
-        landmarks.astype(np.float64),
-        shape,
-        pose.scale,
-        pose.rotation,
-        pose.translation,
-        coefficients,
-        _lip_reach(shape),
-    )
+def likeness(landmarks: Points, model: FaceModel, reference: Float[np.ndarray, " 48"]) -> Likeness:
+    """Geometry of a face given in pixels of the region; ``reference`` is its motion row."""
+    shape, pose = model.canonical(landmarks, calibrate(landmarks[None], model).neutral)
+    return Likeness(landmarks.astype(np.float64), shape, pose, named(reference), _lip_reach(shape))
+
+
+def reference_row(landmarks: Points, model: FaceModel) -> Float[np.ndarray, " 48"]:
+    """The motion row of a picture, with an expression whose lip gap is the one seen: the guess alone is shrunk."""
+    row = reference(landmarks[None], model)[0].astype(np.float64)
+    shape, _ = model.canonical(landmarks, calibrate(landmarks[None], model).neutral)
+    expression = FACE_MESH.slice("expression")
+    row[expression] = _with_gap(model, row[expression], np.maximum(_gap(shape), 0))
+    return row
+
+
+def named(row: Float[np.ndarray, " 48"]) -> Row:
+    """A motion row by name."""
+    parts = {name: part.numpy() for name, part in FACE_MESH.unpack(torch.from_numpy(row)).items()}
+    return Row(**{**parts, "scale": float(parts["scale"][0])})
 
 
 def fit_error(landmarks: Points, model: FaceModel) -> float:
@@ -136,10 +139,13 @@ def limited_angles(own: Float[np.ndarray, " 3"], wanted: Float[np.ndarray, " 3"]
 
     A turned head hides half of the face: the more it is turned, the less it may move.
     """
-    hidden = np.clip((abs(own[0]) - _TURNED) / 30, 0, 1)
-    room = _FREE * np.array([1 - 0.75 * hidden, 1 - 0.5 * hidden, 1 - 0.3 * hidden])
-    turn = _soft_limit(wanted - own, room)
-    reached = own + turn
+    turned = abs(own[0])
+    # Towards the camera an already turned head shows a cheek that the picture does not have; away from it, less.
+    reveal = 1 - 0.9 * np.clip((turned - _FRONTAL) / _HIDDEN, 0, 1)
+    conceal = np.clip((_FARTHEST[0] + 6 - turned) / _FREE[0], 0.2, 1)
+    yaw = reveal if (wanted[0] - own[0]) * own[0] < 0 else conceal
+    room = _FREE * np.array([yaw, 0.4 + 0.6 * reveal, 0.5 + 0.5 * reveal])
+    reached = own + _soft_limit(wanted - own, room)
     far = np.maximum(_FARTHEST, np.abs(own) + 0.25 * room)
     return np.clip(reached, -far, far)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vivavoce.errors import InputError
 from vivavoce.face.crop import Framing, choose_face, head_view, whole_picture
@@ -15,7 +14,7 @@ from vivavoce.face.model import FaceModel
 from vivavoce.face.track import Face, FaceTracker
 from vivavoce.motion.space import FACE_MESH, MotionSpace
 from vivavoce.render.layers import Layers, split_layers
-from vivavoce.render.likeness import Likeness, Row, fit_error, likeness
+from vivavoce.render.likeness import Likeness, fit_error, likeness, named, reference_row
 from vivavoce.render.photo import Photo
 from vivavoce.render.raster import paste
 from vivavoce.render.surface import smoothstep
@@ -58,7 +57,8 @@ class MeshRenderer:
         left, top, right, bottom = framing.region
         region = np.ascontiguousarray(picture[top:bottom, left:right])
         points = [framing.points(face.landmarks) for face in faces]
-        sitter = likeness(points[chosen], model)
+        reference = reference_row(points[chosen], model)
+        sitter = likeness(points[chosen], model, reference)
         others = [p for n, p in enumerate(points) if n != chosen]
         layers = split_layers(region, tracker.person(region), points[chosen], others)
         warnings = _warnings(sitter, fit_error(points[chosen], model), framing)
@@ -71,12 +71,12 @@ class MeshRenderer:
             "plate": torch.from_numpy(layers.plate),
             "separate": torch.tensor(layers.separate),
         }
-        return Portrait(source, _reference(sitter)[None], cache, warnings)
+        return Portrait(source, torch.from_numpy(reference).float()[None], cache, warnings)
 
     def frames(self, portrait: Portrait, drives: Iterable[Drive]) -> Iterator[Frames]:
         """See :class:`vivavoce.system.Renderer`. Spans longer than fit in memory leave in several clips."""
         cache = portrait.cache
-        photo = _photo(cache)
+        photo = _photo(portrait)
         still = cache["picture"].permute(2, 0, 1).contiguous()
         left, top, _, _ = cache["region"].tolist()
         blend = _blend(photo.sampling.shape[:2], tuple(cache["free"].tolist()))
@@ -87,7 +87,7 @@ class MeshRenderer:
                 part = rows[first : first + at_once]
                 rgb = still.expand(len(part), *still.shape).clone()
                 for frame, row in zip(rgb, part, strict=True):
-                    drawn, _, _ = photo.draw(_row(row))
+                    drawn, _, _ = photo.draw(named(row.double().numpy()))
                     paste(drawn, blend, left, top, frame.numpy())
                 start = drive.motion.span.start + first
                 yield Frames(Span(start, start + len(part)), rgb)
@@ -98,28 +98,11 @@ class MeshRenderer:
         return whole_picture(rgb.shape[1], rgb.shape[0], face, self.size, self.longest)
 
 
-def _photo(cache: Mapping[str, Tensor]) -> Photo:
+def _photo(portrait: Portrait) -> Photo:
+    cache, model = portrait.cache, FaceModel.pretrained()
     layers = Layers(cache["foreground"].numpy(), cache["plate"].numpy(), bool(cache["separate"]))
-    model = FaceModel.pretrained()
-    return Photo(model, likeness(cache["landmarks"].numpy(), model), layers, tuple(cache["free"].tolist()))
-
-
-def _row(row: Tensor) -> Row:
-    parts = {name: part.double().numpy() for name, part in FACE_MESH.unpack(row).items()}
-    return Row(**{**parts, "scale": float(parts["scale"][0])})
-
-
-def _reference(sitter: Likeness) -> Tensor:
-    values = {
-        "rotation": sitter.angles,
-        "translation": np.zeros(2),
-        "scale": np.ones(1),
-        "expression": sitter.coefficients,
-        "eyelids": np.ones(2),
-        "gaze": np.zeros(2),
-        "interior": np.zeros(6),
-    }
-    return FACE_MESH.pack({name: torch.from_numpy(value).float() for name, value in values.items()})
+    sitter = likeness(cache["landmarks"].numpy(), model, portrait.reference[0].double().numpy())
+    return Photo(model, sitter, layers, tuple(cache["free"].tolist()))
 
 
 def _free_borders(framing: Framing) -> tuple[bool, bool, bool, bool]:
@@ -151,6 +134,6 @@ def _warnings(sitter: Likeness, misfit: float, framing: Framing) -> tuple[str, .
             f"the head is turned {abs(sitter.angles[0]):.0f} degrees to the side, so it will move less; "
             "a picture taken from the front looks better"
         )
-    if sitter.scale < 60 and framing.scale[0] <= 1:
-        found.append(f"the face is small ({sitter.scale:.0f} pixels wide), so details will be coarse")
+    if sitter.pose.scale < 60 and framing.scale[0] <= 1:
+        found.append(f"the face is small ({sitter.pose.scale:.0f} pixels wide), so details will be coarse")
     return tuple(found)
