@@ -22,6 +22,7 @@ class ToyFlow:
     space = FACE_MESH
     audio_dim = 2
     emotions = 8
+    device = torch.device("cpu")
 
     def __call__(self, x, t, conditions: Conditions):
         lead = conditions.past.shape[1]

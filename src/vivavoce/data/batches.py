@@ -37,7 +37,7 @@ CLEAN = Variant()
 
 def disturb(sound: Sound, variant: Variant, rng: np.random.Generator) -> Sound:
     """``sound`` as ``variant`` hears it; the room's direct sound keeps its time."""
-    out = sound if variant.speed == 1.0 else resample(sound, max(1, round(len(sound) / variant.speed)))
+    out = sound if variant.speed == 1.0 else np.asarray(resample(sound, max(1, round(len(sound) / variant.speed))))
     if variant.echo and len(out):
         time = np.arange(int(16_000 * variant.echo)) / 16_000
         tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / variant.echo) * 0.05
@@ -172,9 +172,8 @@ def batch_at(shelf: Shelf, cut: Cut, seed: int, step: int) -> Batch:
         identity = torch.where(flip[:, 0], identity @ cut.mirror, identity)
     fresh = torch.rand(cut.size, 1, 1, generator=rng) < cut.fresh
     past = torch.where(fresh, identity[:, None], rows[:, : cut.past])
-    return Batch(
-        rows[:, cut.past :], _conditions(shelf, chosen, audio, past, identity), _real(shelf, place, inside, cut)
-    )
+    real = (shelf.valid[place] & inside)[:, cut.past :]
+    return Batch(rows[:, cut.past :], _conditions(shelf, chosen, audio, past, identity), real)
 
 
 def _conditions(shelf: Shelf, chosen: Tensor, audio: Tensor, past: Tensor, identity: Tensor) -> Conditions:
@@ -183,10 +182,6 @@ def _conditions(shelf: Shelf, chosen: Tensor, audio: Tensor, past: Tensor, ident
     always = torch.ones_like(emotion, dtype=torch.bool)
     present = torch.stack([shelf.heard[chosen], always, always, emotion >= 0], dim=1)
     return Conditions(audio, past, identity, classes, present)
-
-
-def _real(shelf: Shelf, place: Tensor, inside: Tensor, cut: Cut) -> Tensor:
-    return (shelf.valid[place] & inside)[:, cut.past :]
 
 
 def _muted(audio: Tensor, cut: Cut, rng: torch.Generator) -> Tensor:

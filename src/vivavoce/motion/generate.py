@@ -35,6 +35,9 @@ class Flow(Protocol):
     @property
     def emotions(self) -> int: ...
 
+    @property
+    def device(self) -> torch.device: ...
+
     def __call__(self, x: Rows, t: Times, conditions: Conditions) -> Rows: ...
 
     def enter(self, rows: Float[Tensor, "t d"], reference: Row) -> Float[Tensor, "t d"]:
@@ -142,15 +145,17 @@ class FlowGenerator:
 
     def _sample(self, window: Window, past: Tensor, reference: Row, start: Tensor) -> Float[Tensor, "t d"]:
         """Rows of one window in units of the space."""
-        flow, size = self.flow, self.flow.emotions
-        emotion = reference.new_zeros(size) if self.emotion is None else self.emotion
-        present = torch.tensor([[True, True, True, self.emotion is not None]])
-        seen = flow.enter(torch.cat([past, reference[None]]), reference)
-        conditions = Conditions(window.rows[None], seen[None, :-1], seen[-1:], emotion[None], present)
-        start = start if self.spread is None else start @ self.spread
+        flow, device, asked = self.flow, self.flow.device, self.emotion
+        emotion = torch.zeros(flow.emotions) if asked is None else asked
+        present = torch.tensor([[True, True, True, asked is not None]])
+        near = reference.to(device)
+        seen = flow.enter(torch.cat([past.to(device), near[None]]), near)
+        heard, emotion, present = (part.to(device) for part in (window.rows[None], emotion[None], present))
+        conditions = Conditions(heard, seen[None, :-1], seen[-1:], emotion, present)
+        start = (start if self.spread is None else start @ self.spread).to(device)
         scales = [(name, scale) for name, scale in self.guidance if self._is_given(name)]
-        velocity = guided(flow, conditions, scales, self.guide)
-        return flow.leave(self.sampler(velocity, start[None], self.times)[0], reference)
+        velocity = guided(flow, conditions, scales, None if self.guide is None else self.guide.to(device))
+        return flow.leave(self.sampler(velocity, start[None], self.times)[0], near).cpu()
 
     def _is_given(self, name: str) -> bool:
         return name != "emotion" or self.emotion is not None

@@ -2,6 +2,10 @@
 
 # Short name -> "module:function"; resolved lazily, so listing the recipes imports nothing.
 RECIPES: dict[str, str] = {
+    "moda": "vivavoce.recipes.moda:moda",
+    "toy-moda": "vivavoce.recipes.moda:moda_toy",
+    "phones": "vivavoce.recipes.phones:main",
+    "phones-synthetic": "vivavoce.recipes.phones:synthetic_only",
     "toy-motion": "vivavoce.recipes.toy:motion",
     "toy-duel": "vivavoce.recipes.toy:duel",
 }

@@ -1,0 +1,92 @@
+"""The motion network with its coordinates: what it sees is normalised and relative to the portrait."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vivavoce import weights
+from vivavoce.emotion.labels import EMOTIONS
+from vivavoce.errors import InputError
+from vivavoce.motion.conditions import Conditions
+from vivavoce.motion.space import FACE_MESH, MotionSpace
+from vivavoce.nets.mmdit import Config, MMDiT
+from vivavoce.sampling.paths import Rows, Times
+
+POSE_KINDS = ("rotation_deg", "translation", "scale")
+SPACES = {FACE_MESH.name: FACE_MESH}
+
+
+class MotionFlow(nn.Module):
+    """Velocity of motion rows in ``space``; implements :class:`vivavoce.motion.generate.Flow`."""
+
+    mean: Tensor
+    std: Tensor
+    audio_mean: Tensor
+    audio_std: Tensor
+    pose: Tensor
+
+    def __init__(self, config: Config, space: MotionSpace = FACE_MESH) -> None:
+        super().__init__()
+        if config.motion != space.dim or config.emotions != len(EMOTIONS):
+            raise ValueError(f"{space.name} has {space.dim} numbers and {len(EMOTIONS)} emotions, got {config}")
+        self.space, self.net = space, MMDiT(config)
+        for name, value in (("mean", 0.0), ("std", 1.0)):
+            self.register_buffer(name, torch.full((space.dim,), value))
+            self.register_buffer(f"audio_{name}", torch.full((config.audio,), value))
+        self.register_buffer("pose", pose_mask(space), persistent=False)
+
+    @property
+    def audio_dim(self) -> int:
+        """Features per frame that are heard."""
+        return self.net.config.audio
+
+    @property
+    def emotions(self) -> int:
+        """Emotion classes."""
+        return self.net.config.emotions
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.mean.device
+
+    def forward(self, x: Rows, t: Times, conditions: Conditions) -> Rows:
+        """Velocity at normalised ``x``; past and identity in the flow's coordinates, audio as the encoder gives it."""
+        heard = (conditions.audio - self.audio_mean) / self.audio_std
+        return self.net(x, t, replace(conditions, audio=heard))
+
+    def enter(self, rows: Float[Tensor, "*t d"], reference: Float[Tensor, " d"]) -> Float[Tensor, "*t d"]:
+        """Rows in units of the space -> normalised, pose relative to ``reference``."""
+        return (rows - self.pose * reference - self.mean) / self.std
+
+    def leave(self, rows: Float[Tensor, "*t d"], reference: Float[Tensor, " d"]) -> Float[Tensor, "*t d"]:
+        """Inverse of :meth:`enter`."""
+        return rows * self.std + self.mean + self.pose * reference
+
+
+def pose_mask(space: MotionSpace) -> Float[Tensor, " d"]:
+    """1 for the numbers of a row that say where the head is, 0 for the rest."""
+    return torch.cat([torch.full((part.size,), float(part.kind in POSE_KINDS)) for part in space.parts])
+
+
+def save(flow: MotionFlow, file: Path, **header: Any) -> None:
+    """Write ``flow`` to ``file``: matrices in half precision, the rest in full."""
+    tensors = {k: v.half() if v.ndim > 1 and v.is_floating_point() else v for k, v in flow.state_dict().items()}
+    weights.write(file, tensors, config=asdict(flow.net.config), space=flow.space.name, **header)
+
+
+def load(name: str | Path = "moda") -> MotionFlow:
+    """A flow as :func:`save` wrote it. Raises :class:`InputError` when ``name`` holds something else."""
+    header = weights.metadata(name)
+    try:
+        flow = MotionFlow(Config(**header["config"]), SPACES[header["space"]])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"weights {str(name)!r} are not those of a motion generator ({error})") from error
+    weights.load_into(flow, name)
+    return flow

@@ -1,0 +1,104 @@
+"""MoDA in its compact size: phones heard, motion made by a flow, one photo drawn as a mesh. CPU, real time."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vivavoce.emotion.labels import probabilities
+from vivavoce.errors import InputError
+from vivavoce.face.model import FaceModel
+from vivavoce.motion import lips
+from vivavoce.motion.edit import Edit
+from vivavoce.motion.flow import MotionFlow
+from vivavoce.motion.flow import load as load_flow
+from vivavoce.motion.generate import FlowGenerator, Gate
+from vivavoce.motion.space import FACE_MESH
+from vivavoce.system import System
+from vivavoce.timeline import Clock
+
+BACKENDS = ("auto", "torch")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+LIP_NOISE = 0.35  # of the starting noise that is left for the lips: a sample then stays near the mean, which is in sync
+PULL = 0.01  # share of the way back to the portrait's pose per frame: the head wanders, but not off
+
+
+def assemble(
+    *,
+    size: int = 512,
+    crop: bool = False,
+    face: str | int = "largest",
+    teeth: Path | None = None,
+    emotion: str | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    edit: Edit | None = None,
+) -> System:
+    """The ready system.
+
+    ``size``, ``crop``, ``face`` and ``teeth`` (a photo that shows the person's teeth) are the renderer's; ``emotion``
+    is one of :data:`vivavoce.emotion.labels.LABELS`. ``device`` is where the networks run: ``auto`` is the CPU, for
+    which they are made small. ``backend`` is what runs them.
+
+    Raises :class:`vivavoce.errors.InputError` for an emotion, device or backend that does not exist here.
+    """
+    from vivavoce.render.mesh import MeshRenderer
+    from vivavoce.speech.encoder import PhoneEncoder, channel
+
+    if backend not in BACKENDS:
+        raise InputError(f"moda has no backend {backend!r}; it has {', '.join(BACKENDS)}")
+    where = found_device(device)
+    flow = load_flow("moda").to(where)
+    return System(
+        name="moda",
+        clock=Clock(),
+        audio_encoder=PhoneEncoder.pretrained(where),
+        generator=generator(flow, speech=channel("speech"), emotion=probabilities(emotion)),
+        renderer=MeshRenderer(size=size, crop=crop, face=face, teeth=teeth),
+        edit=edit or Edit(),
+    )
+
+
+def generator(flow: MotionFlow, *, speech: int, emotion: Float[Tensor, " e"] | None = None) -> FlowGenerator:
+    """The generator around ``flow``; ``speech`` is the column of the features that says whether somebody speaks."""
+    rest, closed = _mouth()
+    return FlowGenerator(
+        flow,
+        spread=calmed(flow, rest, LIP_NOISE),
+        guidance=(("emotion", 1.5),),
+        emotion=emotion,
+        gate=Gate(speech, closed),
+        pull=PULL * flow.pose.cpu(),
+    )
+
+
+@lru_cache(maxsize=1)
+def _mouth() -> tuple[Tensor, Tensor]:
+    model = FaceModel.pretrained()
+    return lips.resting(model), lips.closed_rows(model)
+
+
+def calmed(flow: MotionFlow, rest: Float[Tensor, "32 32"], amount: float) -> Float[Tensor, "d d"]:
+    """Noise shape whose share in the mouth is scaled by ``amount``; ``noise @ shape``, in the flow's coordinates."""
+    expression, interior = FACE_MESH.slice("expression"), FACE_MESH.slice("interior")
+    std = flow.std[expression].cpu()
+    still = std[:, None] * rest / std  # the same linear map between normalised coefficients
+    out = torch.eye(FACE_MESH.dim)
+    out[expression, expression] = amount * torch.eye(len(std)) + (1 - amount) * still
+    out[interior, interior] *= amount
+    return out
+
+
+def found_device(name: str) -> torch.device:
+    """The device called ``name``. Raises :class:`InputError` when it does not exist or is not in this machine."""
+    there = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name not in there:
+        raise InputError(f"there is no device {name!r}; there are {', '.join(DEVICES)}")
+    if not there[name]:
+        usable = ", ".join(device for device in DEVICES if there[device])
+        raise InputError(f"this machine has no {name} device that torch can use; it has {usable}")
+    return torch.device("cpu" if name == "auto" else name)
