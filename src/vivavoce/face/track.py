@@ -100,7 +100,7 @@ class _Bundled:
         return graph.process(np.ascontiguousarray(rgb))
 
     def boxes(self, rgb: Rgb) -> list[tuple[float, float, float, float]]:
-        square, scale, (x, y) = _square(rgb, (0, 0, rgb.shape[1], rgb.shape[0]), margin=1.0, side=_DETECTION)
+        square, scale, (x, y) = _square(rgb, _whole(rgb), margin=1.0, side=_DETECTION)
         size, boxes = square.shape[0] * scale, []
         for detector in self._detectors:
             for found in self._process(detector, square).detections or []:
@@ -138,7 +138,7 @@ class _Tasks:
                 raise InputError(f"{model} is not a face landmarker model that MediaPipe can read") from error
 
     def boxes(self, rgb: Rgb) -> list[tuple[float, float, float, float]]:
-        crop, scale, corner = _square(rgb, (0, 0, rgb.shape[1], rgb.shape[0]), margin=1.0, side=_DETECTION)
+        crop, scale, corner = _square(rgb, _whole(rgb), margin=1.0, side=_DETECTION)
         found = self._landmarker.detect(self._image(crop)).face_landmarks
         return [_to_picture(points, crop.shape[0], scale, corner).box for points in found]
 
@@ -149,6 +149,10 @@ class _Tasks:
 
     def person(self, rgb: Rgb) -> None:  # noqa: ARG002  the task's model file has no matte
         return None
+
+
+def _whole(rgb: Rgb) -> tuple[float, float, float, float]:
+    return 0.0, 0.0, float(rgb.shape[1]), float(rgb.shape[0])
 
 
 def _square(
