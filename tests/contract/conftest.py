@@ -1,0 +1,69 @@
+"""Every registered system with a real face, prepared once. A new system only has to be registered to be tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vivavoce import registry
+from vivavoce.media.read import read_audio, read_image
+from vivavoce.media.write import write_video
+from vivavoce.system import Clip, Portrait, System
+from vivavoce.timeline import Clock, Pcm, Span
+
+ASSETS = Path(__file__).parents[2] / "assets"
+SIZE = 256  # px of the head view: small, so that the whole contract takes about a minute
+RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One system under test."""
+
+    system: System
+    portrait: Portrait
+    hears: bool  # what is said changes the picture; not so for motion tracked from a driving video
+
+    def stream(self, sound: Any, seed: int = 0) -> Iterator[Clip]:
+        return self.system.stream(self.portrait, sound, seed=seed)
+
+
+@pytest.fixture(scope="session")
+def portrait_photo() -> Tensor:
+    return read_image(ASSETS / "demo_portrait.jpg")
+
+
+@pytest.fixture(scope="session")
+def driving(tmp_path_factory: pytest.TempPathFactory, portrait_photo: Tensor) -> Path:
+    """A second of the portrait swaying from side to side."""
+    photo = torch.nn.functional.interpolate(portrait_photo.float(), (SIZE, SIZE), mode="area").to(torch.uint8)
+    sway = torch.cat([photo.roll(shift, 3) for shift in (*range(12), *range(12, -1, -1))])
+    path = tmp_path_factory.mktemp("driving") / "sway.mp4"
+    write_video(path, [Clip(Span(0, len(sway)), sway, torch.zeros(len(sway) * 640))], Clock())
+    return path
+
+
+@pytest.fixture(scope="session", params=[*registry.names(), *registry.DRIVEN])
+def subject(request: pytest.FixtureRequest, portrait_photo: Tensor) -> Subject:
+    driven = request.param in registry.DRIVEN
+    options: dict[str, Any] = {"driving": request.getfixturevalue("driving")} if driven else {}
+    system = registry.load(request.param, size=SIZE, crop=True, **options)
+    with torch.inference_mode():
+        return Subject(system, system.renderer.portrait(portrait_photo), not driven)
+
+
+@pytest.fixture(scope="session")
+def speech() -> Callable[..., Pcm]:
+    """The first frames of the demo speech, and ``extra`` samples of the next."""
+    whole = torch.cat(list(read_audio(ASSETS / "demo_speech.wav", RATE)))
+
+    def first(frames: int, extra: int = 0) -> Pcm:
+        return whole[: frames * 640 + extra].clone()
+
+    return first
