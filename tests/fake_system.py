@@ -57,7 +57,7 @@ class Lamp:
     space: MotionSpace = FACE_MESH
 
     def portrait(self, source: Source) -> Portrait:
-        if source.float().std() < 1:
+        if source.float().flatten(2).std(-1).max() < 1:
             raise InputError("no face was found in the portrait")
         shape = (self.size, self.size) if self.crop else tuple(side - side % 2 for side in source.shape[-2:])
         picture = torch.nn.functional.interpolate(source.float(), shape)

@@ -10,10 +10,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 
 from vivavoce.cli.arguments import parser
+from vivavoce.cli.progress import one_line
 from vivavoce.errors import InputError
 
 DONE, BUG, WRONG, STOPPED = 0, 1, 2, 130
@@ -33,11 +36,13 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    signal.signal(signal.SIGTERM, _end)
     try:
-        arguments = parser().parse_args(_joined(words))
-        module, _, function = COMMANDS[arguments.command].partition(":")
-        return getattr(importlib.import_module(module), function)(arguments)
+        with _ending_politely():
+            arguments = parser().parse_args(_joined(words))
+            module, _, function = COMMANDS[arguments.command].partition(":")
+            code = getattr(importlib.import_module(module), function)(arguments)
+            sys.stdout.flush()  # while a reader that has gone is still expected
+            return code
     except InputError as error:
         return _failed(words, str(error), WRONG)
     except KeyboardInterrupt:
@@ -55,17 +60,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(words: list[str], message: str, code: int) -> int:
-    line = " ".join(message.split())
+    line = one_line(message)
     sys.stderr.write(f"vivavoce: {line}\n")
     if "--json" in words:
         sys.stdout.write(json.dumps({"error": line}) + "\n")
     return code
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    """A polite request to end: unwind like Ctrl-C does, so that no half-written file stays."""
-    del frame
-    raise SystemExit(128 + number)
+@contextmanager
+def _ending_politely() -> Iterator[None]:
+    """A request to end unwinds like Ctrl-C does, so that no half-written file stays."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _joined(words: list[str]) -> list[str]:

@@ -56,7 +56,7 @@ def _animate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--system", default="moda", metavar="NAME", help="talking head to use (default: moda)")
     command.add_argument("--emotion", metavar="LABEL", help="emotion to show, for example happy or sad")
     command.add_argument(
-        "--blink-rate", type=number(0, 120), metavar="X", help="blinks a minute; 0 for none (default: as generated)"
+        "--blink-rate", type=number(0.0, 120.0), metavar="X", help="blinks a minute; 0 for none (default: as generated)"
     )
     command.add_argument(
         "--gaze", type=pair(-0.3, 0.3), metavar="X,Y", help="look aside: right and down in eye widths, -0.3 to 0.3"
@@ -68,6 +68,9 @@ def _reenact(command: argparse.ArgumentParser) -> None:
     command.add_argument("portrait", type=Path, help="photo, video or animated picture of one or more people")
     command.add_argument("driving", type=Path, help="video of the person to move like; its sound is kept")
     _output(command)
+    command.add_argument(
+        "--relative", action="store_true", default=None, help="add the movement to the portrait's own expression"
+    )
     _appearance(command)
 
 
@@ -83,9 +86,11 @@ def _appearance(command: argparse.ArgumentParser) -> None:
     command.add_argument("--crop", action="store_true", default=None, help="show the head only, as a square")
     command.add_argument("--size", type=even(*SIZES), metavar="PX", help="side of the head view (default: 512)")
     pose = command.add_mutually_exclusive_group()
-    pose.add_argument("--pose-scale", type=number(0, 3), metavar="X", help="how much the head moves (default: 1)")
+    pose.add_argument("--pose-scale", type=number(0.0, 3.0), metavar="X", help="how much the head moves (default: 1)")
     pose.add_argument("--freeze-head", action="store_true", help="do not move the head at all")
-    command.add_argument("--mouth-gain", type=number(0, 2), metavar="X", help="how much the mouth moves (default: 1)")
+    command.add_argument(
+        "--mouth-gain", type=number(0.0, 2.0), metavar="X", help="how much the mouth moves (default: 1)"
+    )
     command.add_argument("--teeth", type=Path, metavar="PHOTO", help="photo of the same person showing teeth")
     command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to compute (default: auto)")
     command.add_argument("--backend", metavar="NAME", help="how to run the networks (default: the fastest here)")
@@ -94,7 +99,7 @@ def _appearance(command: argparse.ArgumentParser) -> None:
 def _bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--system", default="moda", metavar="NAME", help="talking head to measure (default: moda)")
     command.add_argument("--size", type=even(*SIZES), default=512, metavar="PX", help="side of the head view")
-    command.add_argument("--seconds", type=number(1, 36_000), default=30.0, metavar="S", help="length of the sound")
+    command.add_argument("--seconds", type=number(1.0, 36_000.0), default=30.0, metavar="S", help="length of the sound")
     command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     command.add_argument("--json", action="store_true", help="report as one JSON object")
 

@@ -7,26 +7,27 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vivavoce.cli.progress import progress, say, warnings_told
+from vivavoce.cli.progress import one_line, progress, say, warnings_told
 from vivavoce.errors import InputError
 from vivavoce.media.read import Contents, Soundtrack, contents, read_audio, read_image, read_soundtrack, read_source
 from vivavoce.media.sheet import contact_sheet, watched
 from vivavoce.media.write import check_target, write_video
 from vivavoce.motion.edit import Edit
-from vivavoce.registry import load
+from vivavoce.registry import DRIVEN, load
 from vivavoce.streams import Background
 from vivavoce.system import Source, System
 from vivavoce.timeline import Clock, Pcm
 
 SHEET_FRAMES = 16
+PIECE = 16_000  # samples of silence at a time
 CHANGES = ("pose_scale", "mouth_gain", "blink_rate", "gaze")  # options that are fields of Edit
 
 
@@ -45,6 +46,8 @@ def animate(arguments: argparse.Namespace) -> int:
     told: list[str] = []
     with warnings_told(told, quiet=arguments.json):
         found = contents(arguments.audio)
+        if arguments.system in DRIVEN:
+            raise InputError(f"{arguments.system!r} follows a video, not speech: use vivavoce reenact")
         talker = load(arguments.system, **_options(arguments, emotion=arguments.emotion))
         voice = _voice(arguments.audio, found, talker.clock)
         return _produce(talker, read_source(arguments.portrait, talker.clock.fps), voice, arguments, told)
@@ -58,8 +61,10 @@ def reenact(arguments: argparse.Namespace) -> int:
         found = contents(arguments.driving)
         if not found.picture:
             raise InputError(f"{arguments.driving} has no picture in it: the driving file must be a video")
-        talker = load("reenact", driving=arguments.driving, **_options(arguments))
-        voice = _voice(arguments.driving, found, talker.clock) if found.sound else _silence(found, talker.clock)
+        if not found.sound and found.seconds is None:
+            raise InputError(f"{arguments.driving} has no sound and does not say how long it is")
+        talker = load("reenact", driving=arguments.driving, **_options(arguments, relative=arguments.relative))
+        voice = _whole(arguments.driving, found, talker.clock)
         return _produce(talker, read_source(arguments.portrait, talker.clock.fps), voice, arguments, told)
 
 
@@ -93,13 +98,22 @@ def _voice(path: Path, found: Contents, clock: Clock) -> Voice:
     return Voice(read_audio(path, clock.sample_rate), read_soundtrack(path), found.seconds)
 
 
-def _silence(found: Contents, clock: Clock) -> Voice:
-    """As much silence as the driving video is long."""
-    if found.seconds is None:
-        raise InputError("the driving video has no sound and does not say how long it is")
-    samples = max(1, math.ceil(found.seconds * clock.sample_rate))
-    pieces = (torch.zeros(min(clock.sample_rate, samples - at)) for at in range(0, samples, clock.sample_rate))
-    return Voice(pieces, None, found.seconds)
+def _whole(path: Path, found: Contents, clock: Clock) -> Voice:
+    """The sound of a film, with silence up to its end where the sound is shorter or not there."""
+    voice = _voice(path, found, clock) if found.sound else Voice((), None, found.seconds)
+    return replace(voice, pcm=_lasting(voice.pcm, math.ceil((found.seconds or 0) * clock.sample_rate)))
+
+
+def _lasting(sound: Iterable[Pcm], samples: int) -> Iterator[Pcm]:
+    """``sound``, then silence until there were ``samples`` samples."""
+    given = 0
+    for pcm in sound:
+        given += len(pcm)
+        yield pcm
+    while given < samples:
+        silence = torch.zeros(min(PIECE, samples - given))
+        given += len(silence)
+        yield silence
 
 
 def _produce(talker: System, source: Source, voice: Voice, arguments: argparse.Namespace, told: list[str]) -> int:
@@ -156,9 +170,10 @@ def _report(figures: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(figures) + "\n")
         return
-    sys.stdout.write(
+    line = (
         "{output}: {seconds:.2f} s, {frames} frames of {width}x{height}, made in {compute_seconds:.1f} s "
-        "({frames_per_second:.1f} fps, real-time factor {real_time_factor:.2f})\n".format(**figures)
+        "({frames_per_second:.1f} fps, real-time factor {real_time_factor:.2f})"
     )
+    sys.stdout.write(one_line(line.format(**figures)) + "\n")
     if figures["sheet"]:
-        sys.stdout.write(f"{figures['sheet']}: contact sheet\n")
+        sys.stdout.write(one_line(f"{figures['sheet']}: contact sheet") + "\n")

@@ -16,7 +16,12 @@ EVERY = 10.0  # s between lines when there is no terminal
 
 def say(line: str) -> None:
     """One line for the user that is not a result."""
-    sys.stderr.write(f"vivavoce: {' '.join(line.split())}\n")
+    sys.stderr.write(f"vivavoce: {one_line(line)}\n")
+
+
+def one_line(text: str) -> str:
+    """``text`` fit for a terminal whatever file names are in it."""
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
 
 
 @contextmanager

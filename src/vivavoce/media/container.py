@@ -45,7 +45,7 @@ def existing(path: Path) -> Path:
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{str(path)!r} cannot be opened: {error}") from error
+        raise InputError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
     return path
 
 

@@ -47,6 +47,8 @@ def _picture(box: InputContainer, path: Path) -> VideoStream:
     stream = picture_stream(box)
     if stream is None:
         raise InputError(f"{path} has no picture in it, only sound (wanted: {VIDEO_KINDS})")
+    if stream.codec_context is None:
+        raise InputError(f"the picture of {path} cannot be decoded (wanted: {VIDEO_KINDS})")
     if min(stream.width, stream.height) < MIN_SIDE:
         size = f"{stream.width}x{stream.height}"
         raise InputError(f"{path} has only {size} pixels: a face needs at least {MIN_SIDE} each way")

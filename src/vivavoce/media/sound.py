@@ -88,7 +88,7 @@ def _stream(box: InputContainer, path: Path) -> AudioStream:
     if not box.streams.audio:
         raise InputError(f"{path} has no sound in it (wanted: {SOUND_KINDS})")
     stream = box.streams.audio[0]
-    if stream.sample_rate <= 0 or stream.channels <= 0:
+    if stream.codec_context is None or stream.sample_rate <= 0 or stream.channels <= 0:
         raise InputError(f"the sound of {path} cannot be decoded (wanted: {SOUND_KINDS})")
     return stream
 

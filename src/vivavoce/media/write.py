@@ -85,7 +85,7 @@ def check_target(path: Path) -> None:
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{str(path)!r} cannot be written: {error}") from error
+        raise InputError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
 def write_video(
@@ -112,7 +112,7 @@ def write_video(
     if isinstance(target, str | Path):
         path = Path(target)
         check_target(path)
-        with _appearing(path) as hidden:
+        with _appearing(path.resolve()) as hidden:
             return _encode(f"file:{hidden.absolute()}", clips, clock, fragment=fragment, sound=sound, on_frame=on_frame)
     if not fragment and not (hasattr(target, "seek") and hasattr(target, "tell")):
         raise InputError("a target that cannot seek needs fragment=True")
