@@ -1,8 +1,8 @@
 """Train the phone encoder on synthetic speech with exact labels, and on real speech where labels were guessed.
 
 ``vivavoce train phones --out DIR`` synthesises the corpus on first use into the folder named by the environment
-variable ``VIVAVOCE_SPEECH`` (default ``runs/speech``); a file ``real.safetensors`` there, made by
-:func:`vivavoce.speech.labelling.label`, joins in when it exists.
+variable ``VIVAVOCE_SPEECH`` (default ``runs/speech``). When ``VIVAVOCE_DATA`` names a folder of recordings (see
+:mod:`vivavoce.data.clips`), the phones of its training split are guessed once, kept beside it, and join in.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from torch.nn.functional import cross_entropy
 from vivavoce import weights
 from vivavoce.speech import mixing, phones
 from vivavoce.speech.corpus import UNKNOWN, Corpus, synthesise
+from vivavoce.speech.labelling import label
 from vivavoce.speech.mel import Level, normalised
 from vivavoce.speech.network import PhoneConfig, PhoneNetwork
 from vivavoce.train.loop import Recipe
 from vivavoce.train.tasks import Objective
 
-FOLDER = "VIVAVOCE_SPEECH"
+FOLDER, DATA = "VIVAVOCE_SPEECH", "VIVAVOCE_DATA"
 PIECES = {  # file -> (minutes, seed, kept out of training, natural voices)
     **{f"espeak{n}": (20.0 + 10 * (n > 2) + 10 * (n > 4), 10 + n, False, False) for n in range(6)},
     **{f"flite{n}": (10.0, 20 + n, False, True) for n in range(4)},
@@ -51,15 +52,15 @@ def folder() -> Path:
     return Path(os.environ.get(FOLDER, "runs/speech"))
 
 
-def corpus(*names: str, scale: float = 1.0) -> Corpus:
-    """Pieces of the synthetic corpus, made first when they are not there; ``scale`` shortens what is made."""
+def corpus(*names: str) -> Corpus:
+    """Pieces of the synthetic corpus, made first when they are not there."""
     folder().mkdir(parents=True, exist_ok=True)
     loaded = []
     for name in names:
         file = folder() / f"{name}.safetensors"
         if not file.is_file():
             minutes, seed, unseen, natural = PIECES[name]
-            synthesise(minutes * scale, seed=seed, unseen=unseen, natural=natural).save(file)
+            synthesise(minutes, seed=seed, unseen=unseen, natural=natural).save(file)
         loaded.append(Corpus.load(file))
     return Corpus.joined(loaded)
 
@@ -70,9 +71,13 @@ def trained_on() -> Corpus:
 
 
 def real() -> Corpus | None:
-    """Real speech with guessed labels, if it has been labelled on this machine."""
-    file = folder() / "real.safetensors"
-    return Corpus.load(file) if file.is_file() else None
+    """Real speech with guessed labels: what was labelled before, else the recordings of ``VIVAVOCE_DATA``."""
+    file, data = folder() / "real.safetensors", os.environ.get(DATA)
+    if not file.is_file():
+        if data is None:
+            return None
+        label(Path(data)).save(file)
+    return Corpus.load(file)
 
 
 def batches(
@@ -105,7 +110,7 @@ def levelled(rows: Float[Tensor, "b t 64"], warm: Tensor) -> Float[Tensor, "b t 
 
 
 def synthetic_and_real() -> list[tuple[Corpus, float]]:
-    """Training speech; a third of it real when real speech has been labelled."""
+    """Training speech; a third of it real when there is real speech."""
     found = real()
     return [(trained_on(), 1.0)] if found is None else [(trained_on(), 0.65), (found, 0.35)]
 
@@ -190,15 +195,15 @@ def main() -> Recipe:
         name="phones",
         task=partial(PhoneTask, PhoneConfig(), unseen),
         data=partial(batches, sources=synthetic_and_real),
-        steps=1400,
+        steps=800,
         lr={"phones": 3e-3},
         warm_up=80,
         weight_decay=0.02,
         ema=0.99,
         judge_every=200,
         facts={
-            "data": "3.3 h of synthetic speech (espeak-ng: 24 languages; flite: 3 voices), and, as a third of the "
-            "excerpts, 23 min of real speech with phones guessed by pocketsphinx"
+            "data": "3.3 h of synthetic speech (espeak-ng: 23 languages; flite: 3 voices), and, as a third of the "
+            "excerpts, 17 min of real speech with phones guessed by pocketsphinx"
         },
     )
 

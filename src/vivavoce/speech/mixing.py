@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -29,6 +30,7 @@ class Mixed:
     classes: UInt8[np.ndarray, " t"]
 
 
+@cache
 def noises(seed: int, seconds: float = 30.0) -> Bank:
     """Background sounds as log-mel rows at about -26 dBFS: hiss of many colours, hum, chords, clicks."""
     rng = np.random.default_rng(seed)
