@@ -34,7 +34,7 @@ class Framing:
         corner = np.array([self.offset[0] + self.region[0], self.offset[1] + self.region[1], 0.0])
         return landmarks * np.array([sx, sy, (sx + sy) / 2]) - corner
 
-    def picture(self, rgb: Picture) -> Picture:
+    def picture(self, rgb: Picture) -> UInt8[np.ndarray, "high wide 3"]:
         """The whole output frame before anything moves. At scale 1 every pixel is the input's, bit for bit."""
         height, width = rgb.shape[:2]
         scaled = (max(1, round(width * self.scale[0])), max(1, round(height * self.scale[1])))
@@ -113,7 +113,7 @@ def _square(face: Face, side: float, above: float) -> tuple[float, float, float]
     return (left + right - side * unit) / 2, (top + bottom) / 2 - above * side * unit, side * unit
 
 
-def _extend(inside: Picture, pads: tuple[int, int, int, int]) -> Picture:
+def _extend(inside: Picture, pads: tuple[int, int, int, int]) -> UInt8[np.ndarray, "high wide 3"]:
     """Continue a picture beyond its border: mirrored, and the blurrier the further out."""
     top, bottom, left, right = pads
     limit = min(inside.shape[:2]) - 1

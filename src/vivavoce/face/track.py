@@ -157,7 +157,7 @@ def _whole(rgb: Rgb) -> tuple[float, float, float, float]:
 
 def _square(
     rgb: Rgb, box: tuple[float, float, float, float], margin: float = _CROP, side: int = 512
-) -> tuple[Rgb, float, tuple[float, float]]:
+) -> tuple[UInt8[np.ndarray, "s s 3"], float, tuple[float, float]]:
     """Square around ``box``, ``margin`` times as large, at most ``side`` pixels; black outside the picture."""
     left, top, right, bottom = box
     size = max(right - left, bottom - top, 8.0) * margin
