@@ -117,5 +117,7 @@ def test_fit_finds_the_directions_that_made_the_looks():
     learned = fit(clips)
     assert explained(learned, clips) > 0.99
     assert learned.components.shape == (COMPONENTS, 2, ROWS, COLUMNS)
-    told = np.stack([learned.project(look, float(o)) for c in clips for look, o in zip(c.looks, c.openings, strict=True)])
+    told = np.stack(
+        [learned.project(look, float(o)) for c in clips for look, o in zip(c.looks, c.openings, strict=True)]
+    )
     assert told[:, :3].std(0) == pytest.approx(np.ones(3), abs=0.25)

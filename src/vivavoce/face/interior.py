@@ -104,14 +104,14 @@ def look_inside(rgb: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "4
     return np.clip(looks, -2.0, 2.0).astype(np.float32)
 
 
-def luminance(rgb: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape"] | np.floating:
+def luminance(rgb: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape"]:
     """Luma of sRGB values (Rec. 601 weights), in the same unit."""
-    return rgb @ np.array([0.299, 0.587, 0.114], rgb.dtype)
+    return np.asarray(rgb @ np.array([0.299, 0.587, 0.114], rgb.dtype))
 
 
-def redness(rgb: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape"] | np.floating:
+def redness(rgb: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape"]:
     """How much red exceeds the mean of green and blue, in the unit of ``rgb``; 0 for grey."""
-    return rgb @ np.array([1.0, -0.5, -0.5], rgb.dtype)
+    return np.asarray(rgb @ np.array([1.0, -0.5, -0.5], rgb.dtype))
 
 
 def skin_colour(rgb: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "478 3"]) -> Float32[np.ndarray, " 3"]:

@@ -1,0 +1,148 @@
+"""A person's own upper teeth, cut from a picture that shows them into the unrolled row of teeth.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from vivavoce.face.interior import luminance, redness, skin_colour
+from vivavoce.face.mesh import Points
+from vivavoce.render.teeth import CROWN, GUM, HALF_LENGTH, MARGIN
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+LEAST_HEIGHT = 0.018  # face widths of tooth that must be seen in the middle
+LEAST_WIDTH = 0.13  # and across
+_EDGE = 0.004  # what lies this near to a lip may be lip
+_HIDDEN = 0.03  # teeth are continued this far under the upper lip before gum may show
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Where each pixel of the row lies in the picture, and what the picture's light does there."""
+
+    x: Float32[np.ndarray, "rh rw"]  # pixels
+    y: Float32[np.ndarray, "rh rw"]
+    below: Float32[np.ndarray, "rh rw"]  # face widths below the upper lip
+    above: Float32[np.ndarray, "rh rw"]  # face widths above the lower lip
+    light: Float32[np.ndarray, "rh rw"]  # brightness that the painter will apply at this place
+
+
+def own_row(
+    picture: Picture,
+    landmarks: Points,
+    seen: Seen,
+    modelled: Float32[np.ndarray, "rh rw 4"],
+    white: Float32[np.ndarray, " 3"],
+    per_unit: float,
+) -> Float32[np.ndarray, "rh rw 4"] | None:
+    """The upper row with the person's own teeth where they are seen, the modelled ones elsewhere.
+
+    Args:
+        picture: shows the teeth.
+        landmarks: of the face in it.
+        seen: see :class:`Seen`; ``light`` is divided out, so the painter gives back the picture itself.
+        modelled: premultiplied row of teeth.py at ``per_unit`` pixels per face width, edges at the same height.
+        white: colour of a white tooth in the picture, 0-255.
+        per_unit: pixels per face width.
+
+    Returns:
+        A premultiplied row, or ``None`` when too little of the teeth is seen to be trusted.
+    """
+    colour = cv2.remap(picture, seen.x, seen.y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    open_here = (seen.below > _EDGE) & (seen.above > _EDGE)
+    tooth = open_here & _toothlike(colour, skin_colour(picture, landmarks))
+    edge = _edges(tooth, open_here, per_unit)
+    if edge is None:
+        return None
+    line, known = edge
+    rows = np.arange(len(colour), dtype=np.float32)[:, None]
+    top = np.where(open_here.any(0), open_here.argmax(0), 0).astype(np.float32)[None]
+    source = np.clip(rows, top + 1, np.maximum(line[None] - 1, top + 1))
+    columns = np.broadcast_to(np.arange(colour.shape[1], dtype=np.float32)[None], source.shape)
+    filled = cv2.remap(colour, columns.copy(), source.astype(np.float32), cv2.INTER_LINEAR)
+    light = cv2.remap(seen.light, columns.copy(), source.astype(np.float32), cv2.INTER_LINEAR)
+    filled = filled / (np.maximum(light, 0.3)[..., None] * white)
+    hidden = np.clip((top - rows) / (_HIDDEN * per_unit), 0, 1)[..., None]
+    opaque = np.clip(line[None] - rows + 0.5, 0, 1)[..., None]
+    own = np.dstack([filled * (1 - 0.25 * hidden) * opaque, opaque])
+    weight = _ramp(known, round(0.02 * per_unit))[None, :, None] * (1 - np.square(hidden))
+    modelled = _matched(modelled, own, weight[..., 0] * opaque[..., 0])
+    return (modelled + (own - modelled) * weight).astype(np.float32)
+
+
+def _toothlike(colour: Float32[np.ndarray, "rh rw 3"], skin: Float32[np.ndarray, " 3"]) -> np.ndarray:
+    bright = max(float(luminance(skin)), 20.0)
+    light = luminance(colour)
+    red = redness(colour) / np.maximum(light, 1)
+    limit = max(0.22, 0.85 * float(redness(skin)) / bright)
+    return (light > 0.42 * bright) & (red < limit)
+
+
+def _edges(
+    tooth: np.ndarray, open_here: np.ndarray, per_unit: float
+) -> tuple[Float32[np.ndarray, " w"], np.ndarray] | None:
+    """Row of the incisal edge per column, and which columns show it; ``None`` if too few do."""
+    tooth = cv2.morphologyEx(
+        tooth.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, max(3, round(0.012 * per_unit))), np.uint8)
+    )
+    width = tooth.shape[1]
+    line, known = np.zeros(width, np.float32), np.zeros(width, bool)
+    for x in range(width):
+        inside = np.flatnonzero(open_here[:, x])
+        if len(inside) == 0:
+            continue
+        run = tooth[inside[0] : inside[-1] + 1, x]
+        start = int(run.argmax())
+        if not run.any() or start > 0.02 * per_unit:  # gum or shadow above is fine, a dark mouth is not
+            continue
+        stop = start + int(np.argmin(np.append(run[start:], 0)))
+        if stop - start >= 0.4 * LEAST_HEIGHT * per_unit:
+            line[x], known[x] = inside[0] + stop, True
+    middle = slice(round((HALF_LENGTH - 0.06) * per_unit), round((HALF_LENGTH + 0.06) * per_unit))
+    if known.sum() < LEAST_WIDTH * per_unit or known[middle].mean() < 0.8:
+        return None
+    at = np.flatnonzero(known)
+    line = np.interp(np.arange(width), at, line[at]).astype(np.float32)
+    smooth = cv2.medianBlur(line[None], 5)[0]
+    return smooth, known
+
+
+def _ramp(known: np.ndarray, reach: int) -> Float32[np.ndarray, " w"]:
+    """1 well inside the widest run of known columns, falling to 0 at its ends."""
+    at = np.flatnonzero(known)
+    inside = np.zeros(len(known), np.uint8)
+    inside[at[0] : at[-1] + 1] = 1
+    distance = cv2.distanceTransform(np.tile(np.pad(inside, 1), (3, 1)), cv2.DIST_L1, 3)[1, 1:-1]
+    return np.clip(distance / max(reach, 1), 0, 1).astype(np.float32)
+
+
+def _matched(
+    modelled: Float32[np.ndarray, "rh rw 4"], own: Float32[np.ndarray, "rh rw 4"], weight: Float32[np.ndarray, "rh rw"]
+) -> Float32[np.ndarray, "rh rw 4"]:
+    """The modelled teeth in the mean colour of the person's own, so that the seam is not seen."""
+    both = weight * modelled[..., 3]
+    if both.sum() < 10:
+        return modelled
+    gain = (own[..., :3] * both[..., None]).sum((0, 1)) / np.maximum(
+        (modelled[..., :3] * both[..., None]).sum((0, 1)), 1e-3
+    )
+    out = modelled.copy()
+    out[..., :3] *= np.clip(gain, 0.4, 1.8)
+    return out
+
+
+def row_grid(
+    per_unit: float, shape: tuple[int, int]
+) -> tuple[Float32[np.ndarray, "rh rw"], Float32[np.ndarray, "rh rw"]]:
+    """Arc length and height (down, 0 at the incisal edges) of every pixel of an upper row of ``shape``."""
+    down = (np.arange(shape[0], dtype=np.float32) + 0.5) / per_unit - (CROWN + GUM)
+    along = (np.arange(shape[1], dtype=np.float32) + 0.5) / per_unit - HALF_LENGTH
+    grid = np.meshgrid(down, along, indexing="ij")
+    return grid[1].astype(np.float32), grid[0].astype(np.float32)
+
+
+__all__ = ["MARGIN", "Seen", "own_row", "row_grid"]
