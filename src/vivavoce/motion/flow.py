@@ -30,6 +30,7 @@ class MotionFlow(nn.Module):
     audio_mean: Tensor
     audio_std: Tensor
     pose: Tensor
+    memory: Tensor
 
     def __init__(self, config: Config, space: MotionSpace = FACE_MESH) -> None:
         super().__init__()
@@ -39,6 +40,8 @@ class MotionFlow(nn.Module):
         for name, value in (("mean", 0.0), ("std", 1.0)):
             self.register_buffer(name, torch.full((space.dim,), value))
             self.register_buffer(f"audio_{name}", torch.full((config.audio,), value))
+        # What of the past is seen, ``past @ memory``: a mouth that sees its own past follows it instead of the sound.
+        self.register_buffer("memory", torch.eye(space.dim))
         self.register_buffer("pose", pose_mask(space), persistent=False)
 
     @property
@@ -59,7 +62,7 @@ class MotionFlow(nn.Module):
     def forward(self, x: Rows, t: Times, conditions: Conditions) -> Rows:
         """Velocity at normalised ``x``; past and identity in the flow's coordinates, audio as the encoder gives it."""
         heard = (conditions.audio - self.audio_mean) / self.audio_std
-        return self.net(x, t, replace(conditions, audio=heard))
+        return self.net(x, t, replace(conditions, audio=heard, past=conditions.past @ self.memory))
 
     def enter(self, rows: Float[Tensor, "*t d"], reference: Float[Tensor, " d"]) -> Float[Tensor, "*t d"]:
         """Rows in units of the space -> normalised, pose relative to ``reference``."""
@@ -70,6 +73,22 @@ class MotionFlow(nn.Module):
         return rows * self.std + self.mean + self.pose * reference
 
 
+def calmed(
+    std: Float[Tensor, " d"], rest: Float[Tensor, "32 32"], amount: float, space: MotionSpace = FACE_MESH
+) -> Float[Tensor, "d d"]:
+    """Matrix that scales the mouth's share of normalised rows by ``amount`` and leaves the rest of the face.
+
+    ``rest`` does that to expression coefficients with ``amount`` 0 (:func:`vivavoce.motion.lips.resting`).
+    """
+    expression, interior = space.slice("expression"), space.slice("interior")
+    own = std[expression]
+    out = torch.eye(space.dim, device=std.device)
+    still = own[:, None] * rest.to(std.device) / own  # the same linear map between normalised coefficients
+    out[expression, expression] = amount * torch.eye(len(own), device=std.device) + (1 - amount) * still
+    out[interior, interior] *= amount
+    return out
+
+
 def pose_mask(space: MotionSpace) -> Float[Tensor, " d"]:
     """1 for the numbers of a row that say where the head is, 0 for the rest."""
     return torch.cat([torch.full((part.size,), float(part.kind in POSE_KINDS)) for part in space.parts])
@@ -77,7 +96,7 @@ def pose_mask(space: MotionSpace) -> Float[Tensor, " d"]:
 
 def save(flow: MotionFlow, file: Path, **header: Any) -> None:
     """Write ``flow`` to ``file``: matrices in half precision, the rest in full."""
-    tensors = {k: v.half() if v.ndim > 1 and v.is_floating_point() else v for k, v in flow.state_dict().items()}
+    tensors = {k: v.half() if v.ndim > 1 else v for k, v in flow.state_dict().items()}
     weights.write(file, tensors, config=asdict(flow.net.config), space=flow.space.name, **header)
 
 

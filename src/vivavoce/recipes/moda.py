@@ -20,13 +20,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vivavoce import weights
-from vivavoce.data.batches import CLEAN, Batch, Cut, Take, Variant, apart, disturb, encode, feed, take
+from vivavoce.data.align import Voice, lags
+from vivavoce.data.batches import CLEAN, Batch, Cut, Take, Variant, advanced, apart, disturb, encode, feed, take
 from vivavoce.data.prepare import Prepared, load
 from vivavoce.emotion.labels import EMOTIONS
 from vivavoce.errors import InputError
 from vivavoce.face.model import FaceModel
 from vivavoce.motion import lips
-from vivavoce.motion.flow import MotionFlow, pose_mask, save
+from vivavoce.motion.flow import MotionFlow, calmed, pose_mask, save
 from vivavoce.motion.generate import FlowGenerator
 from vivavoce.motion.space import FACE_MESH
 from vivavoce.nets.mmdit import Config, compact
@@ -71,8 +72,9 @@ class MotionTask:
 
     def __init__(self, config: Config, takes: Sequence[Take], judges: Sequence[Take], losses: Losses) -> None:
         self.flow, self.losses, self.judges = MotionFlow(config), losses, judges
-        measure(self.flow, takes)
         model = FaceModel.pretrained()
+        measure(self.flow, takes)
+        self.flow.memory.copy_(calmed(self.flow.std, lips.resting(model), 0.0))
         self.shape, self.opening = lips.shape(model), lips.opening(model)
         self.weight = importance(model)
         self.typical = float(self.opening.norm())  # standard deviation of the opening, coefficients being white
@@ -217,7 +219,7 @@ def heard(clip: Prepared, variant: Variant, encoder: AudioEncoder, mark: str) ->
     pose = [i for i, there in enumerate(pose_mask(FACE_MESH)) if there]
     if clip.kind != "talking" or not len(clip.audio):
         return take(clip, None, variant.speed, pose)
-    name = hashlib.sha256(f"{mark} {clip.name} {variant}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(mark.encode() + repr((clip.name, variant)).encode() + clip.audio.tobytes()).hexdigest()[:16]
     file = folder() / "heard" / f"{name}.npy"
     if not file.exists():
         rng = np.random.default_rng(int(name[:8], 16))
@@ -237,9 +239,23 @@ def takes() -> tuple[tuple[Take, ...], tuple[Take, ...]]:
 
     encoder = PhoneEncoder.pretrained()
     mark = hashlib.sha256(weights.path("phones").read_bytes()).hexdigest()
-    learn, judge = apart(clips(), JUDGES)
+    learn, judge = apart(in_step(clips(), encoder, mark), JUDGES)
     judges = [heard(clip, CLEAN, encoder, mark) for clip in judge if clip.kind == "talking"]
     return tuple(heard(clip, variant, encoder, mark) for clip in learn for variant in VARIANTS), tuple(judges)
+
+
+def in_step(clips: Sequence[Prepared], encoder: AudioEncoder, mark: str) -> list[Prepared]:
+    """``clips`` with sound and picture in step; talking clips whose lips do not follow their sound are left out."""
+    reading = lips.opening(FaceModel.pretrained()).numpy()
+    voices = []
+    for clip in clips:
+        if clip.kind == "talking":
+            one = heard(clip, CLEAN, encoder, mark)
+            opening = one.rows[:, EXPRESSION] @ reading
+            voices.append(Voice(clip.name, clip.speaker, np.asarray(one.audio), opening))
+    found = lags(voices)
+    kept = [(clip, found.get(clip.name, 0)) for clip in clips]
+    return [advanced(clip, -lag) if lag else clip for clip, lag in kept if lag is not None]
 
 
 def features_of(takes: Sequence[Take]) -> int:

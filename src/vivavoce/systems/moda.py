@@ -14,10 +14,9 @@ from vivavoce.errors import InputError
 from vivavoce.face.model import FaceModel
 from vivavoce.motion import lips
 from vivavoce.motion.edit import Edit
-from vivavoce.motion.flow import MotionFlow
+from vivavoce.motion.flow import MotionFlow, calmed
 from vivavoce.motion.flow import load as load_flow
 from vivavoce.motion.generate import FlowGenerator, Gate
-from vivavoce.motion.space import FACE_MESH
 from vivavoce.system import System
 from vivavoce.timeline import Clock
 
@@ -68,7 +67,7 @@ def generator(flow: MotionFlow, *, speech: int, emotion: Float[Tensor, " e"] | N
     rest, closed = _mouth()
     return FlowGenerator(
         flow,
-        spread=calmed(flow, rest, LIP_NOISE),
+        spread=calmed(flow.std, rest, LIP_NOISE).cpu(),
         guidance=(("emotion", 1.5),),
         emotion=emotion,
         gate=Gate(speech, closed),
@@ -80,17 +79,6 @@ def generator(flow: MotionFlow, *, speech: int, emotion: Float[Tensor, " e"] | N
 def _mouth() -> tuple[Tensor, Tensor]:
     model = FaceModel.pretrained()
     return lips.resting(model), lips.closed_rows(model)
-
-
-def calmed(flow: MotionFlow, rest: Float[Tensor, "32 32"], amount: float) -> Float[Tensor, "d d"]:
-    """Noise shape whose share in the mouth is scaled by ``amount``; ``noise @ shape``, in the flow's coordinates."""
-    expression, interior = FACE_MESH.slice("expression"), FACE_MESH.slice("interior")
-    std = flow.std[expression].cpu()
-    still = std[:, None] * rest / std  # the same linear map between normalised coefficients
-    out = torch.eye(FACE_MESH.dim)
-    out[expression, expression] = amount * torch.eye(len(std)) + (1 - amount) * still
-    out[interior, interior] *= amount
-    return out
 
 
 def found_device(name: str) -> torch.device:
