@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from vivavoce.errors import InputError
 from vivavoce.face.crop import Framing, choose_face, head_view, whole_picture
@@ -15,12 +16,14 @@ from vivavoce.face.track import Face, FaceTracker
 from vivavoce.motion.space import FACE_MESH, MotionSpace
 from vivavoce.render.layers import Layers, split_layers
 from vivavoce.render.likeness import Likeness, fit_error, likeness, named, reference_row
+from vivavoce.render.mouth import paint_mouth, prepare_mouth
 from vivavoce.render.photo import Photo
 from vivavoce.render.raster import paste
 from vivavoce.render.surface import smoothstep
 from vivavoce.system import Drive, Frames, Portrait, Source
 from vivavoce.timeline import Span
 
+_MOUTH = "mouth."  # what names of the mouth's tensors in the cache begin with
 _CLIP_BYTES = 48 << 20  # of pictures handed out at once
 _MISFIT = 0.045  # fit error in face widths above which the mesh is probably no human face
 _REFUSED = 0.09
@@ -35,6 +38,7 @@ class MeshRenderer:
     crop: bool = False  # a square view of the head instead of the whole picture
     face: str | int = "largest"  # or "left", "right", or a number counted from the left, from 0
     longest: int = 1920  # largest side of the output, in pixels
+    teeth: UInt8[np.ndarray, "h w 3"] | None = field(default=None, compare=False)  # a picture that shows the teeth
 
     @property
     def space(self) -> MotionSpace:
@@ -62,6 +66,7 @@ class MeshRenderer:
         others = [p for n, p in enumerate(points) if n != chosen]
         layers = split_layers(region, tracker.person(region), points[chosen], others)
         warnings = _warnings(sitter, fit_error(points[chosen], model), framing)
+        mouth = prepare_mouth(region, sitter.landmarks, sitter.shape, sitter.pose, _shown(self.teeth, tracker))
         cache = {
             "picture": torch.from_numpy(picture),
             "region": torch.tensor(framing.region),
@@ -70,6 +75,7 @@ class MeshRenderer:
             "foreground": torch.from_numpy(layers.foreground),
             "plate": torch.from_numpy(layers.plate),
             "separate": torch.tensor(layers.separate),
+            **{f"{_MOUTH}{name}": value for name, value in mouth.items()},
         }
         return Portrait(source, torch.from_numpy(reference).float()[None], cache, warnings)
 
@@ -77,6 +83,7 @@ class MeshRenderer:
         """See :class:`vivavoce.system.Renderer`. Spans longer than fit in memory leave in several clips."""
         cache = portrait.cache
         photo = _photo(portrait)
+        mouth = {name.removeprefix(_MOUTH): value for name, value in cache.items() if name.startswith(_MOUTH)}
         still = cache["picture"].permute(2, 0, 1).contiguous()
         left, top, _, _ = cache["region"].tolist()
         blend = _blend(photo.sampling.shape[:2], tuple(cache["free"].tolist()))
@@ -87,7 +94,9 @@ class MeshRenderer:
                 part = rows[first : first + at_once]
                 rgb = still.expand(len(part), *still.shape).clone()
                 for frame, row in zip(rgb, part, strict=True):
-                    drawn, _, _ = photo.draw(named(row.double().numpy()))
+                    motion = named(row.double().numpy())
+                    drawn, landmarks, pose = photo.draw(motion)
+                    paint_mouth(drawn, mouth, landmarks, pose, motion.interior)
                     paste(drawn, blend, left, top, frame.numpy())
                 start = drive.motion.span.start + first
                 yield Frames(Span(start, start + len(part)), rgb)
@@ -96,6 +105,16 @@ class MeshRenderer:
         if self.crop:
             return head_view(face, self.size)
         return whole_picture(rgb.shape[1], rgb.shape[0], face, self.size, self.longest)
+
+
+def _shown(teeth: np.ndarray | None, tracker: FaceTracker) -> tuple[np.ndarray, np.ndarray] | None:
+    """The picture with the teeth and the landmarks in it."""
+    if teeth is None:
+        return None
+    faces = tracker.faces(teeth)
+    if not faces:
+        raise InputError("no face was found in the picture given for the teeth; give a frontal photo of a wide smile")
+    return teeth, faces[0].landmarks.astype(np.float64)
 
 
 def _photo(portrait: Portrait) -> Photo:
