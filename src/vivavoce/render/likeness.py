@@ -27,7 +27,7 @@ from vivavoce.render.surface import smoothstep
 
 _SEAM = 0.003  # lip gap in face widths up to which lips count as closed
 _LIDS = ((LEFT_UPPER_LID, LEFT_LOWER_LID), (RIGHT_UPPER_LID, RIGHT_LOWER_LID))
-_FRONTAL, _HIDDEN = 5.0, 24.0  # degrees of yaw in the picture: up to here all is seen; this much more hides a cheek
+_FRONTAL, _HIDDEN = 3.0, 22.0  # degrees of yaw in the picture: up to here all is seen; this much more hides a cheek
 _FREE = np.array([22.0, 16.0, 24.0])  # degrees of yaw, pitch, roll about the picture's own pose, for a frontal picture
 _FARTHEST = np.array([34.0, 30.0, 60.0])  # degrees from frontal that stay drawable
 

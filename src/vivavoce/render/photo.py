@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from vivavoce.face.mesh import OVAL, Points, Pose
 from vivavoce.face.model import FaceModel
 from vivavoce.render.eyes import paint_eye, prepare_eyes
-from vivavoce.render.layers import Layers
+from vivavoce.render.layers import Layers, fill_smoothly
 from vivavoce.render.likeness import Likeness, Row
 from vivavoce.render.raster import ALL, BACK, FRONT, compose, draw_triangles, soften_tears
-from vivavoce.render.surface import face_triangles, surround
+from vivavoce.render.surface import FACE, face_triangles, normals, smoothstep, surround
 
+_FAR_SIDE = 7.0  # degrees of yaw from which the far cheek of a picture shows hair and wall instead of skin
 _TEAR = 5.0  # pixels between the sources of neighbouring pixels that make an edge
 
 
@@ -26,8 +28,13 @@ class Photo:
         self.eyes = prepare_eyes(layers.foreground, sitter.landmarks)
         self.face = face_triangles(model.triangles, model.mean)
         self.surround = surround(sitter.landmarks, sitter.pose, (width, height), free, separate=layers.separate)
-        self.texture = np.vstack([sitter.landmarks[:, :2], self.surround.points]).astype(np.float32)
-        self.sampling = np.zeros((height, width, 2), np.float32)
+        self.texture = np.zeros((FACE + len(self.surround.points), 3), np.float32)
+        self.texture[:, :2] = np.vstack([sitter.landmarks[:, :2], self.surround.points])
+        self.normals = normals(self.face, sitter.shape)
+        self.facing = -(self.normals @ sitter.pose.rotation[2])
+        self.hidden = _hidden(self.facing, sitter)
+        self.bare = _bare_skin(layers.foreground, self.face, sitter.landmarks, self.facing)
+        self.sampling = np.zeros((height, width, 3), np.float32)
         self.nearest = np.empty((height, width), np.float32)
 
     def draw(self, row: Row) -> tuple[UInt8[np.ndarray, "h w 3"], Points, Pose]:
@@ -36,7 +43,7 @@ class Photo:
         self._paint_eyes(row.eyelids, row.gaze)
         self._warp(target, pose)
         drawn = np.empty_like(self.layers.plate)
-        compose(self.foreground, self.layers.plate, self.sampling, drawn)
+        compose(self.foreground, self.bare, self.layers.plate, self.sampling, drawn)
         softened = drawn.copy()
         soften_tears(self.sampling, np.float32(_TEAR), drawn, softened)
         return softened, target, pose
@@ -53,7 +60,35 @@ class Photo:
         vertices = np.vstack([target[:, :2], around]).astype(np.float32)
         depths = np.concatenate([target[:, 2], depth]).astype(np.float32)
         self.nearest.fill(np.inf)
+        self.texture[:FACE, 2] = self._revealed(pose)
         # The surroundings first, then what of the face is seen from behind, then its front: the nearest wins.
         draw_triangles(self.surround.triangles, vertices, depths, self.texture, ALL, self.nearest, self.sampling)
         draw_triangles(self.face, vertices, depths, self.texture, BACK, self.nearest, self.sampling)
         draw_triangles(self.face, vertices, depths, self.texture, FRONT, self.nearest, self.sampling)
+
+    def _revealed(self, pose: Pose) -> Float[np.ndarray, " 478"]:
+        """How much each point shows what the picture hides, in [-1, 1].
+
+        Positive where the picture shows something else there, negative where it shows the face edge-on.
+        """
+        grown = smoothstep((-(self.normals @ pose.rotation[2]) - self.facing - 0.03) / 0.10)
+        return self.hidden * grown
+
+
+def _hidden(facing: Float[np.ndarray, " 478"], sitter: Likeness) -> Float[np.ndarray, " 478"]:
+    """Where the picture sees the face edge-on: negative, but positive on the far side of a turned head."""
+    yaw = sitter.angles[0]
+    far = (np.sign(yaw) * sitter.shape[:, 0] > 0) & (abs(yaw) > _FAR_SIDE)
+    return np.where(far, 1 - smoothstep((facing - 0.1) / 0.25), -(1 - smoothstep((facing - 0.1) / 0.3)))
+
+
+def _bare_skin(
+    foreground: UInt8[np.ndarray, "h w 4"], face: np.ndarray, landmarks: Points, facing: Float[np.ndarray, " 478"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The visible part of the face, continued smoothly to everywhere."""
+    seen = np.zeros(foreground.shape[:2], np.uint8)
+    corners = np.round(landmarks[:, :2]).astype(np.int32)
+    for triangle in face[facing[face].min(1) > 0.3]:
+        cv2.fillConvexPoly(seen, corners[triangle], 1)
+    known = cv2.erode(seen, np.ones((3, 3), np.uint8)).astype(np.float32)
+    return np.clip(fill_smoothly(foreground[..., :3].astype(np.float32), known) + 0.5, 0, 255).astype(np.uint8)

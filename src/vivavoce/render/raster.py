@@ -34,10 +34,10 @@ def draw_triangles(  # noqa: C901, PLR0912
         triangles: int32 ``[f 3]``, rows of ``vertices``; seen from the front when clockwise on screen.
         vertices: float32 ``[n 2]``, x right and y down, in pixels; pixel centres lie at whole numbers.
         depth: float32 ``[n]``, larger is further away.
-        texture: float32 ``[n 2]``, x and y of each vertex in the source picture.
+        texture: float32 ``[n 3]``, x and y of each vertex in the source picture, and the share of bare skin.
         faces: ``ALL``, ``BACK`` or ``FRONT``.
         nearest: float32 ``[h w]``, depth of what was drawn; read and written by ``FRONT`` only.
-        sampling: float32 ``[h w 2]``, written: x and y in the source picture.
+        sampling: float32 ``[h w 3]``, written: ``texture`` at each pixel.
     """
     height, width = nearest.shape
     for k in range(triangles.shape[0]):
@@ -58,9 +58,9 @@ def draw_triangles(  # noqa: C901, PLR0912
         # Weights of the second and third corner grow by these per pixel to the right and down.
         ax, ay = ey2 * inverse, -ex2 * inverse
         bx, by = -ey1 * inverse, ex1 * inverse
-        u0, v0, z0 = texture[i, 0], texture[i, 1], depth[i]
-        du1, dv1, dz1 = texture[j, 0] - u0, texture[j, 1] - v0, depth[j] - z0
-        du2, dv2, dz2 = texture[m, 0] - u0, texture[m, 1] - v0, depth[m] - z0
+        u0, v0, s0, z0 = texture[i, 0], texture[i, 1], texture[i, 2], depth[i]
+        du1, dv1, ds1, dz1 = texture[j, 0] - u0, texture[j, 1] - v0, texture[j, 2] - s0, depth[j] - z0
+        du2, dv2, ds2, dz2 = texture[m, 0] - u0, texture[m, 1] - v0, texture[m, 2] - s0, depth[m] - z0
         for y in range(top, bottom + 1):
             a = ax * (left - x0) + ay * (y - y0)
             b = bx * (left - x0) + by * (y - y0)
@@ -90,16 +90,19 @@ def draw_triangles(  # noqa: C901, PLR0912
                     nearest[y, x] = z
                 sampling[y, x, 0] = u0 + p * du1 + q * du2
                 sampling[y, x, 1] = v0 + p * dv1 + q * dv2
+                sampling[y, x, 2] = s0 + p * ds1 + q * ds2
 
 
 @kernel
-def compose(foreground, plate, sampling, out):
+def compose(foreground, bare, plate, sampling, out):
     """Fetch the foreground where ``sampling`` says (bilinear) and lay it over the plate.
 
     Args:
         foreground: uint8 ``[h w 4]``, colours (not premultiplied) and opacity.
+        bare: uint8 ``[h w 3]``, skin to show where the picture does not have any.
         plate: uint8 ``[h w 3]``, what is behind.
-        sampling: float32 ``[h w 2]``, x and y in ``foreground``; outside it the nearest pixel counts.
+        sampling: float32 ``[h w 3]``, x and y in ``foreground`` (outside it the nearest pixel counts), share of ``bare``
+            (negative: at most what the foreground leaves open).
         out: uint8 ``[h w 3]``, written.
     """
     height, width = out.shape[0], out.shape[1]
@@ -107,8 +110,9 @@ def compose(foreground, plate, sampling, out):
         for x in range(width):
             u = min(max(sampling[y, x, 0], np.float32(0.0)), np.float32(width - 1.001))
             v = min(max(sampling[y, x, 1], np.float32(0.0)), np.float32(height - 1.001))
+            share = sampling[y, x, 2]
             i, j = int(v), int(u)
-            fx, fy = int((u - j) * 256 + 0.5), int((v - i) * 256 + 0.5)
+            fx, fy = int((u - j) * 256 + np.float32(0.5)), int((v - i) * 256 + np.float32(0.5))
             w11 = (fx * fy + 128) >> 8
             w10, w01 = fx - w11, fy - w11
             w00 = 256 - fx - fy + w11
@@ -118,7 +122,9 @@ def compose(foreground, plate, sampling, out):
                 + w01 * foreground[i + 1, j, 3]
                 + w11 * foreground[i + 1, j + 1, 3]
             )
-            if alpha == 0:
+            if share < 0:  # skin only where the picture ends
+                share = -share * (np.float32(1.0) - alpha * np.float32(1 / 65280))
+            if alpha == 0 and share == 0:
                 for c in range(3):
                     out[y, x, c] = plate[y, x, c]
                 continue
@@ -129,11 +135,12 @@ def compose(foreground, plate, sampling, out):
                     + w01 * foreground[i + 1, j, c]
                     + w11 * foreground[i + 1, j + 1, c]
                 )
-                if alpha >= 65280:
-                    out[y, x, c] = (colour + 128) >> 8
-                else:
-                    behind = plate[y, x, c]
-                    out[y, x, c] = behind + math.floor((colour / 256.0 - behind) * (alpha / 65280.0) + 0.5)
+                if alpha < 65280:
+                    behind = int(plate[y, x, c]) << 8
+                    colour = behind + ((colour - behind) >> 8) * (alpha >> 8) // 255 * 256
+                if share > 0:
+                    colour += int(((int(bare[i, j, c]) << 8) - colour) * min(share, np.float32(1.0)))
+                out[y, x, c] = min(max((colour + 128) >> 8, 0), 255)
 
 
 @kernel
@@ -141,7 +148,7 @@ def soften_tears(sampling, threshold, picture, out):
     """Smooth the pixels where the sampling map jumps: there one part hides another, and the edge has stair steps.
 
     Args:
-        sampling: float32 ``[h w 2]``.
+        sampling: float32 ``[h w 3]``; the first two count.
         threshold: jump between neighbours, in pixels, above which an edge is an edge.
         picture: uint8 ``[h w 3]``.
         out: uint8 ``[h w 3]``, a copy of ``picture``, overwritten at the edges.

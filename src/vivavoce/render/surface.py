@@ -86,6 +86,15 @@ def surround(
     return Surround(_clockwise(triangles, np.vstack([landmarks[:, :2], points])), points, shape, follow * fade, pull)
 
 
+def normals(triangles: Int[np.ndarray, "f 3"], shape: Points) -> Points:
+    """Unit normals of the points, outward; ``triangles`` are clockwise on screen when seen from the front."""
+    a, b, c = (shape[triangles[:, k]] for k in range(3))
+    out = np.zeros_like(shape)
+    for k in range(3):
+        np.add.at(out, triangles[:, k], -np.cross(b - a, c - a))
+    return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9)
+
+
 def smoothstep(x: np.ndarray) -> np.ndarray:
     """0 below 0, 1 above 1, without corners between."""
     x = np.clip(x, 0, 1)
