@@ -39,6 +39,7 @@ class MeshRenderer:
     face: str | int = "largest"  # or "left", "right", or a number counted from the left, from 0
     longest: int = 1920  # largest side of the output, in pixels
     teeth: UInt8[np.ndarray, "h w 3"] | None = field(default=None, compare=False)  # a picture that shows the teeth
+    paints_mouth: bool = True  # otherwise what the picture shows between the lips is stretched: to compare with
 
     @property
     def space(self) -> MotionSpace:
@@ -96,7 +97,8 @@ class MeshRenderer:
                 for frame, row in zip(rgb, part, strict=True):
                     motion = named(row.double().numpy())
                     drawn, landmarks, pose = photo.draw(motion)
-                    paint_mouth(drawn, mouth, landmarks, pose, motion.interior)
+                    if self.paints_mouth:
+                        paint_mouth(drawn, mouth, landmarks, pose, motion.interior)
                     paste(drawn, blend, left, top, frame.numpy())
                 start = drive.motion.span.start + first
                 yield Frames(Span(start, start + len(part)), rgb)
