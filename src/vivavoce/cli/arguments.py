@@ -54,7 +54,7 @@ def _animate(command: argparse.ArgumentParser) -> None:
     command.add_argument("audio", type=Path, help="speech: any sound file, or a video with sound")
     _output(command)
     command.add_argument("--system", default="moda", metavar="NAME", help="talking head to use (default: moda)")
-    command.add_argument("--emotion", metavar="LABEL", help="emotion to show, for example happy or sad")
+    command.add_argument("--emotion", metavar="LABEL", help="emotion to show, for example happiness or sadness")
     command.add_argument(
         "--blink-rate", type=number(0.0, 120.0), metavar="X", help="blinks a minute; 0 for none (default: as generated)"
     )
@@ -98,8 +98,9 @@ def _appearance(command: argparse.ArgumentParser) -> None:
 
 def _bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--system", default="moda", metavar="NAME", help="talking head to measure (default: moda)")
+    command.add_argument("--portrait", type=Path, metavar="PHOTO", help="photo of a person (default: the demo's)")
     command.add_argument("--size", type=even(*SIZES), default=512, metavar="PX", help="side of the head view")
-    command.add_argument("--seconds", type=number(1.0, 36_000.0), default=30.0, metavar="S", help="length of the sound")
+    command.add_argument("--seconds", type=number(1.0, 36_000.0), default=60.0, metavar="S", help="length of the sound")
     command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     command.add_argument("--json", action="store_true", help="report as one JSON object")
 
@@ -118,6 +119,8 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with manifest.csv")
     command.add_argument("--split", default="heldout", metavar="NAME", help="split to use (default: heldout)")
     command.add_argument("--out", type=Path, default=Path("out/evaluate"), metavar="DIR", help="folder for the tables")
+    command.add_argument("--system", default="moda", metavar="NAME", help="talking head to measure (default: moda)")
+    command.add_argument("--limit", type=whole(1, 1_000_000), metavar="N", help="take the first N clips only")
     command.add_argument("--json", action="store_true", help="report as one JSON object")
 
 

@@ -23,6 +23,42 @@ def doctor(arguments: argparse.Namespace) -> int:
     return 0 if healthy else 2
 
 
+def bench(arguments: argparse.Namespace) -> int:
+    """``vivavoce bench``: speed and memory of the whole pipeline."""
+    from vivavoce.evaluate import speed
+
+    portrait = arguments.portrait or speed.demo_portrait()
+    task = speed.Task(portrait, arguments.system, arguments.size, arguments.seconds, arguments.device)
+    figures = speed.measure(task)
+    sys.stdout.write((json.dumps(speed.report(figures)) if arguments.json else speed.lines(figures)) + "\n")
+    return 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """``vivavoce evaluate --data DIR``: quality on people never seen in training."""
+    from vivavoce.cli.progress import say
+    from vivavoce.evaluate import suite
+
+    results = suite.run(
+        arguments.data,
+        arguments.split,
+        arguments.out,
+        system=arguments.system,
+        limit=arguments.limit,
+        report=_nothing if arguments.json else say,
+    )
+    written = arguments.out / ("results.json" if arguments.json else "results.md")
+    sys.stdout.write(written.read_text())
+    if not arguments.json:
+        met = sum(bar.met for bar in results.bars)
+        sys.stdout.write(f"\n{met} of {len(results.bars)} bars met; written to {arguments.out}\n")
+    return 0
+
+
+def _nothing(line: str) -> None:
+    del line
+
+
 def train(arguments: argparse.Namespace) -> int:
     """``vivavoce train RECIPE --out DIR [--resume]``."""
     from vivavoce.train.loop import run
