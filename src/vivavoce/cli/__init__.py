@@ -28,6 +28,7 @@ COMMANDS = {
     "reenact": "vivavoce.cli.produce:reenact",
     "bench": "vivavoce.cli.study:bench",
     "evaluate": "vivavoce.cli.study:evaluate",
+    "prepare": "vivavoce.cli.study:prepare",
     "train": "vivavoce.cli.study:train",
     "doctor": "vivavoce.cli.study:doctor",
 }

@@ -33,6 +33,7 @@ def parser() -> Parser:
         ("reenact", _reenact, "a portrait moves like the person in a video"),
         ("bench", _bench, "measure the speed of the whole pipeline on this machine"),
         ("doctor", _doctor, "check that everything needed is installed and works"),
+        ("prepare", _prepare, "track recordings into what training reads"),
         ("train", _train, "train a part from its recipe"),
         ("evaluate", _evaluate, "measure quality on people never seen in training"),
     ):
@@ -109,8 +110,13 @@ def _doctor(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="report as one JSON object")
 
 
+def _prepare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("data", type=Path, metavar="DATA", help="folder with manifest.csv")
+    command.add_argument("--out", type=Path, default=Path("runs/motion"), metavar="DIR", help="one file a clip goes here")
+
+
 def _train(command: argparse.ArgumentParser) -> None:
-    command.add_argument("recipe", metavar="RECIPE", help="module:function, for example vivavoce.recipes.toy:toy")
+    command.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or module:function")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for weights, card and log")
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint in DIR")
 

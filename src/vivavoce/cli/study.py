@@ -1,10 +1,13 @@
-"""``bench``, ``evaluate``, ``train`` and ``doctor``: thin doors to the modules that do the work."""
+"""``bench``, ``evaluate``, ``prepare``, ``train`` and ``doctor``: thin doors to the modules that do the work."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+
+from vivavoce.cli.progress import say
+from vivavoce.errors import InputError
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -36,19 +39,21 @@ def bench(arguments: argparse.Namespace) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """``vivavoce evaluate --data DIR``: quality on people never seen in training."""
-    from vivavoce.cli.progress import say
     from vivavoce.evaluate import suite
 
-    results = suite.run(
-        arguments.data,
-        arguments.split,
-        arguments.out,
-        system=arguments.system,
-        limit=arguments.limit,
-        report=_nothing if arguments.json else say,
-    )
-    written = arguments.out / ("results.json" if arguments.json else "results.md")
-    sys.stdout.write(written.read_text())
+    try:
+        results = suite.run(
+            arguments.data,
+            arguments.split,
+            arguments.out,
+            system=arguments.system,
+            limit=arguments.limit,
+            report=_nothing if arguments.json else say,
+        )
+        written = (arguments.out / ("results.json" if arguments.json else "results.md")).read_text()
+    except OSError as error:
+        raise InputError(f"the tables cannot be written to {arguments.out}: {error.strerror or error}") from error
+    sys.stdout.write(written)
     if not arguments.json:
         met = sum(bar.met for bar in results.bars)
         sys.stdout.write(f"\n{met} of {len(results.bars)} bars met; written to {arguments.out}\n")
@@ -57,6 +62,15 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def _nothing(line: str) -> None:
     del line
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    """``vivavoce prepare DATA --out DIR``: recordings become what recipes read; resumable, clip by clip."""
+    from vivavoce.data.clips import recordings
+    from vivavoce.data.prepare import prepare as prepare_all
+
+    prepare_all(recordings(arguments.data, kinds=("talking", "driving")), arguments.out, say)
+    return 0
 
 
 def train(arguments: argparse.Namespace) -> int:

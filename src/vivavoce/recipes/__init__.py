@@ -2,6 +2,7 @@
 
 # Short name -> "module:function"; resolved lazily, so listing the recipes imports nothing.
 RECIPES: dict[str, str] = {
+    "face": "vivavoce.recipes.face:face",
     "moda": "vivavoce.recipes.moda:moda",
     "toy-moda": "vivavoce.recipes.moda:moda_toy",
     "phones": "vivavoce.recipes.phones:main",
