@@ -70,19 +70,18 @@ def choose_face(faces: Sequence[Face], which: str | int) -> int:
     return from_left[index]
 
 
-def whole_picture(width: int, height: int, face: Face, size: int, longest: int) -> Framing:
+def whole_picture(width: int, height: int, faces: Sequence[Face], size: int, longest: int) -> Framing:
     """Keep the input's framing; scale down once, so that the head crop needs at most ``size`` pixels.
 
     Args:
         width: of the picture, in pixels.
         height: of the picture, in pixels.
-        face: the face that will move, in pixels of the picture.
+        faces: the face that will move, in pixels of the picture; in a video, wherever it goes.
         size: largest side of the redrawn region, in pixels.
         longest: largest side of the output, in pixels.
     """
-    left, top, side = _square(face, _SIDE, _ABOVE)
-    right, bottom = min(width, left + side), min(height, top + side)
-    left, top = max(0.0, left), max(0.0, top)
+    left, top, right, bottom = _around(faces, _SIDE)
+    left, top, right, bottom = max(0.0, left), max(0.0, top), min(width, right), min(height, bottom)
     scale = min(1.0, size / max(right - left, bottom - top), longest / max(width, height))
     if scale < 1:
         wide, high = max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
@@ -98,19 +97,26 @@ def whole_picture(width: int, height: int, face: Face, size: int, longest: int) 
     return Framing(scales, (0, 0), (wide, high), region)
 
 
-def head_view(face: Face, size: int) -> Framing:
+def head_view(faces: Sequence[Face], size: int) -> Framing:
     """A square of ``size`` x ``size`` pixels around the head, scaled up when the face is small."""
-    left, top, side = _square(face, _VIEW_SIDE, _ABOVE)
+    left, top, right, bottom = _around(faces, _VIEW_SIDE)
+    side = max(right - left, bottom - top)
+    left, top = (left + right - side) / 2, (top + bottom - side) / 2
     scale = size / side
     return Framing((scale, scale), (round(left * scale), round(top * scale)), (size, size), (0, 0, size, size))
 
 
-def _square(face: Face, side: float, above: float) -> tuple[float, float, float]:
-    """Left, top and side of a square around a head, in pixels."""
-    left, top, right, bottom = face.box
-    # A turned head shows less width than it has, so the box alone would make the crop too small.
-    unit = max(face.width, 0.72 * (bottom - top))
-    return (left + right - side * unit) / 2, (top + bottom) / 2 - above * side * unit, side * unit
+def _around(faces: Sequence[Face], side: float) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of the squares of ``side`` face widths around a head in all its places."""
+    corners = []
+    for face in faces:
+        left, top, right, bottom = face.box
+        # A turned head shows less width than it has, so the box alone would make the crop too small.
+        unit = max(face.width, 0.72 * (bottom - top))
+        x, y = (left + right - side * unit) / 2, (top + bottom) / 2 - _ABOVE * side * unit
+        corners.append((x, y, x + side * unit, y + side * unit))
+    low, high = np.min(corners, axis=0), np.max(corners, axis=0)
+    return float(low[0]), float(low[1]), float(high[2]), float(high[3])
 
 
 def _extend(inside: Picture, pads: tuple[int, int, int, int]) -> UInt8[np.ndarray, "high wide 3"]:

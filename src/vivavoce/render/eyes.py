@@ -50,7 +50,7 @@ class Eye:
     width: float  # corner to corner, in pixels
 
 
-def prepare_eyes(picture: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "478 3"]) -> list[Eye | None]:
+def prepare_eyes(picture: UInt8[np.ndarray, "h w c"], landmarks: Float[np.ndarray, "478 3"]) -> list[Eye | None]:
     """The eyes on the left and right of the picture; ``None`` where one is too small or outside."""
     return [_prepare(picture, landmarks, *points) for points in _EYES]
 
@@ -113,26 +113,34 @@ def _paint(  # noqa: PLR0913, PLR0917
     closing = 1 - lid
     squeeze = 1 - np.float32(0.6) * closing  # lashes on a lowered lid point away from the viewer
     hanging = np.float32(0.75) * closing * closing  # and hang over what is below
-    cover, fallen, eye = np.empty(3, np.float32), np.empty(3, np.float32), np.empty(3, np.float32)
+    cover, fallen, eye = np.zeros(3, np.float32), np.zeros(3, np.float32), np.zeros(3, np.float32)
     for y in range(height):
         for x in range(width):
             at, top, bottom = down[y, x], upper[y, x], lower[y, x]
             edge = bottom + (top - bottom) * lid
             above = edge - at
-            resting = top - max(above, np.float32(0.0)) / squeeze - at  # where the lash over this pixel grew
-            _fetch(lashes, x + axis[0] * resting, y + axis[1] * resting, cover)
-            resting = top - max(-above, np.float32(0.0)) - at
-            _fetch(lashes, x + axis[0] * resting, y + axis[1] * resting, fallen)
-            ex, ey = x - iris[0] - offset[0], y - iris[1] - offset[1]
-            far = (math.sqrt(ex * ex + ey * ey) - iris[2] * np.float32(1.15)) / (np.float32(0.3) * size)
-            near = 1 - min(max(far, np.float32(0.0)), np.float32(1.0))
-            near = near * near * (3 - 2 * near)
-            lift = (at - bottom) * (wider - 1)
-            _fetch(ball, x - offset[0] * near + axis[0] * lift, y - offset[1] * near + axis[1] * lift, eye)
-            shade = 1 - np.float32(0.4) * closing * max(np.float32(0.0), 1 + above / (np.float32(0.16) * size))
+            if top - at > np.float32(0.25) * size or at - bottom > np.float32(0.25) * size:
+                for c in range(3):
+                    out[y, x, c] = int(seen[y, x, c] + np.float32(0.5))
+                continue
+            covered = min(max(above + np.float32(0.5), np.float32(0.0)), np.float32(1.0))
             open_here = min(max(bottom - top, np.float32(0.0)), np.float32(1.0))
             inside = min(max(bottom - at + np.float32(0.5), np.float32(0.0)), np.float32(1.0)) * open_here
-            covered = min(max(above + np.float32(0.5), np.float32(0.0)), np.float32(1.0))
+            if covered > 0:
+                resting = top - max(above, np.float32(0.0)) / squeeze - at  # where the lash over this pixel grew
+                _fetch(lashes, x + axis[0] * resting, y + axis[1] * resting, cover)
+            if covered < 1 and hanging > 0:
+                resting = top + min(above, np.float32(0.0)) - at
+                _fetch(lashes, x + axis[0] * resting, y + axis[1] * resting, fallen)
+            shade = np.float32(1.0)
+            if covered < 1 and inside > 0:
+                ex, ey = x - iris[0] - offset[0], y - iris[1] - offset[1]
+                far = (math.sqrt(ex * ex + ey * ey) - iris[2] * np.float32(1.15)) / (np.float32(0.3) * size)
+                near = 1 - min(max(far, np.float32(0.0)), np.float32(1.0))
+                near = near * near * (3 - 2 * near)
+                lift = (at - bottom) * (wider - 1)
+                _fetch(ball, x - offset[0] * near + axis[0] * lift, y - offset[1] * near + axis[1] * lift, eye)
+                shade -= np.float32(0.4) * closing * max(np.float32(0.0), 1 + above / (np.float32(0.16) * size))
             for c in range(3):
                 value = seen[y, x, c]
                 value += (eye[c] * shade - value) * inside
@@ -142,7 +150,7 @@ def _paint(  # noqa: PLR0913, PLR0917
 
 
 def _prepare(
-    picture: UInt8[np.ndarray, "h w 3"],
+    picture: UInt8[np.ndarray, "h w c"],
     landmarks: Float[np.ndarray, "478 3"],
     above: tuple[int, ...],
     below: tuple[int, ...],

@@ -65,7 +65,8 @@ class Likeness:
 
         ``lower`` moves only the mouth and jaw and keeps the picture's own pose: for portraits that move themselves.
         """
-        shift = np.tensordot(row.expression - self.reference.expression, model.expression, 1)
+        change = row.expression - self.reference.expression
+        shift = (change @ model.expression.reshape(len(change), -1)).reshape(-1, 3)
         if lower:
             shift = shift * _lower_face(model.mean)[:, None]
         shift = _without_lids(shift)
@@ -102,19 +103,29 @@ class Likeness:
                 shape[list(above), 1] -= gap * (min(float(openness), 1.35) - 1)
 
 
-def likeness(landmarks: Points, model: FaceModel, reference: Float[np.ndarray, " 48"]) -> Likeness:
-    """Geometry of a face given in pixels of the region; ``reference`` is its motion row."""
-    shape, pose = model.canonical(landmarks, calibrate(landmarks[None], model).neutral)
+def likeness(
+    landmarks: Points, model: FaceModel, reference: Float[np.ndarray, " 48"], neutral: Points | None = None
+) -> Likeness:
+    """Geometry of a face.
+
+    Args:
+        landmarks: in pixels of the region.
+        model: the face model.
+        reference: the motion row of the picture.
+        neutral: the person's canonical resting shape, where more than this picture is known.
+    """
+    neutral = calibrate(landmarks[None], model).neutral if neutral is None else neutral
+    shape, pose = model.canonical(landmarks, neutral)
     return Likeness(landmarks.astype(np.float64), shape, pose, named(reference), _lip_reach(shape))
 
 
-def reference_row(landmarks: Points, model: FaceModel) -> Float[np.ndarray, " 48"]:
-    """The motion row of a picture, with an expression whose lip gap is the one seen: the guess alone is shrunk."""
-    row = reference(landmarks[None], model)[0].astype(np.float64)
-    shape, _ = model.canonical(landmarks, calibrate(landmarks[None], model).neutral)
-    expression = FACE_MESH.slice("expression")
-    row[expression] = _with_gap(model, row[expression], np.maximum(_gap(shape), 0))
-    return row
+def reference_rows(landmarks: Float[np.ndarray, "s 478 3"], model: FaceModel) -> Float[np.ndarray, "s 48"]:
+    """Motion rows of the pictures, with expressions whose lip gap is the one seen: the guess alone is shrunk."""
+    rows = reference(landmarks, model).astype(np.float64)
+    neutral, part = calibrate(landmarks, model).neutral, FACE_MESH.slice("expression")
+    for row, points in zip(rows, landmarks, strict=True):
+        row[part] = _with_gap(model, row[part], np.maximum(_gap(model.canonical(points, neutral)[0]), 0))
+    return rows
 
 
 def named(row: Float[np.ndarray, " 48"]) -> Row:

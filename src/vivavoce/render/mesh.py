@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from torch import Tensor
 
 from vivavoce.errors import InputError
 from vivavoce.face.crop import Framing, choose_face, head_view, whole_picture
 from vivavoce.face.model import FaceModel
 from vivavoce.face.track import Face, FaceTracker
 from vivavoce.motion.space import FACE_MESH, MotionSpace
+from vivavoce.motion.track import calibrate, smooth
+from vivavoce.render.footage import Footage, mirrored
 from vivavoce.render.layers import Layers, split_layers
-from vivavoce.render.likeness import Likeness, fit_error, likeness, named, reference_row
+from vivavoce.render.likeness import Likeness, Row, fit_error, likeness, named, reference_rows
 from vivavoce.render.mouth import paint_mouth, prepare_mouth
 from vivavoce.render.photo import Photo
 from vivavoce.render.raster import paste
@@ -28,6 +32,10 @@ _CLIP_BYTES = 48 << 20  # of pictures handed out at once
 _MISFIT = 0.045  # fit error in face widths above which the mesh is probably no human face
 _REFUSED = 0.09
 _TURNED = 20.0  # degrees of yaw above which the user is told
+_SEARCHED = 50  # first frames of a video in which a face must be seen
+
+Paint = Callable[..., None]  # paint_mouth with the person's mouth filled in
+Draw = Callable[[int, Row, Paint | None, np.ndarray], None]  # frame index, motion, mouth, uint8 [3 H W] to write
 
 
 @dataclass(frozen=True)
@@ -47,66 +55,122 @@ class MeshRenderer:
         return FACE_MESH
 
     def portrait(self, source: Source) -> Portrait:
-        """Prepare a picture: find the face, cut the person out, fill in what is behind.
+        """Prepare a picture, or a video that will speak with its own head movements.
 
         Raises:
             InputError: there is no face, or not the one asked for, or it is no human face.
         """
-        model = FaceModel.pretrained()
-        rgb = np.ascontiguousarray(source[0].permute(1, 2, 0).numpy())
         tracker = FaceTracker()
-        faces = tracker.faces(rgb)
-        chosen = choose_face(faces, self.face)
-        framing = self._framing(rgb, faces[chosen])
-        picture = framing.picture(rgb)
-        left, top, right, bottom = framing.region
-        region = np.ascontiguousarray(picture[top:bottom, left:right])
-        points = [framing.points(face.landmarks) for face in faces]
-        reference = reference_row(points[chosen], model)
-        sitter = likeness(points[chosen], model, reference)
-        others = [p for n, p in enumerate(points) if n != chosen]
-        layers = split_layers(region, tracker.person(region), points[chosen], others)
-        warnings = _warnings(sitter, fit_error(points[chosen], model), framing)
-        mouth = prepare_mouth(region, sitter.landmarks, sitter.shape, sitter.pose, _shown(self.teeth, tracker))
-        cache = {
-            "picture": torch.from_numpy(picture),
-            "region": torch.tensor(framing.region),
-            "free": torch.tensor(_free_borders(framing)),
-            "landmarks": torch.from_numpy(sitter.landmarks),
-            "foreground": torch.from_numpy(layers.foreground),
-            "plate": torch.from_numpy(layers.plate),
-            "separate": torch.tensor(layers.separate),
-            **{f"{_MOUTH}{name}": value for name, value in mouth.items()},
-        }
-        return Portrait(source, torch.from_numpy(reference).float()[None], cache, warnings)
+        portrait = self._still(source, tracker) if len(source) == 1 else self._moving(source, tracker)
+        return replace(portrait, cache={**portrait.cache, **_held_mouth(portrait, _shown(self.teeth, tracker))})
 
     def frames(self, portrait: Portrait, drives: Iterable[Drive]) -> Iterator[Frames]:
         """See :class:`vivavoce.system.Renderer`. Spans longer than fit in memory leave in several clips."""
-        cache = portrait.cache
-        photo = _photo(portrait)
-        mouth = {name.removeprefix(_MOUTH): value for name, value in cache.items() if name.startswith(_MOUTH)}
-        still = cache["picture"].permute(2, 0, 1).contiguous()
-        left, top, _, _ = cache["region"].tolist()
-        blend = _blend(photo.sampling.shape[:2], tuple(cache["free"].tolist()))
-        at_once = max(1, _CLIP_BYTES // still.numel())
+        draw = _still_frame(portrait) if len(portrait.source) == 1 else _moving_frame(portrait)
+        width, height = _framing_of(portrait).size
+        mouth = {n.removeprefix(_MOUTH): value for n, value in portrait.cache.items() if n.startswith(_MOUTH)}
+        paint = partial(paint_mouth, mouth=mouth) if self.paints_mouth else None
+        at_once = max(1, _CLIP_BYTES // (3 * height * width))
         for drive in drives:
-            rows = drive.motion.rows
-            for first in range(0, len(rows), at_once):
-                part = rows[first : first + at_once]
-                rgb = still.expand(len(part), *still.shape).clone()
-                for frame, row in zip(rgb, part, strict=True):
-                    motion = named(row.double().numpy())
-                    drawn, landmarks, pose = photo.draw(motion)
-                    if self.paints_mouth:
-                        paint_mouth(drawn, mouth, landmarks, pose, motion.interior)
-                    paste(drawn, blend, left, top, frame.numpy())
-                start = drive.motion.span.start + first
-                yield Frames(Span(start, start + len(part)), rgb)
+            first = drive.motion.span.start
+            for part in drive.motion.rows.split(at_once):
+                rgb = torch.empty(len(part), 3, height, width, dtype=torch.uint8)
+                for n, row in enumerate(part):
+                    draw(first + n, named(row.double().numpy()), paint, rgb[n].numpy())
+                yield Frames(Span(first, first + len(part)), rgb)
+                first += len(part)
 
-    def _framing(self, rgb: np.ndarray, face: Face) -> Framing:
+    def _still(self, source: Source, tracker: FaceTracker) -> Portrait:
+        """Cut the person out of the photo and fill in what is behind."""
+        model, rgb = FaceModel.pretrained(), _image(source[0])
+        faces = tracker.faces(rgb)
+        chosen = choose_face(faces, self.face)
+        framing = self._framing(rgb, [faces[chosen]])
+        picture = framing.picture(rgb)
+        region = _region(picture, framing)
+        points = [framing.points(face.landmarks) for face in faces]
+        others = [p for n, p in enumerate(points) if n != chosen]
+        layers = split_layers(region, tracker.person(region), points[chosen], others)
+        reference = reference_rows(points[chosen][None], model)
+        sitter = likeness(points[chosen], model, reference[0])
+        cache = {
+            "picture": torch.from_numpy(picture),
+            "landmarks": torch.from_numpy(points[chosen][None]),
+            "foreground": torch.from_numpy(layers.foreground),
+            "plate": torch.from_numpy(layers.plate),
+            "separate": torch.tensor(layers.separate),
+            **_saved(framing),
+        }
+        warnings = _warnings(sitter, fit_error(points[chosen], model), framing, still=True)
+        return Portrait(source, torch.from_numpy(reference).float(), cache, warnings)
+
+    def _moving(self, source: Source, tracker: FaceTracker) -> Portrait:
+        """Follow the face through the video."""
+        model = FaceModel.pretrained()
+        faces = _followed(source, self.face, tracker)
+        framing = self._framing(_image(source[0]), faces)
+        points = np.stack([framing.points(face.landmarks) for face in faces])
+        reference = smooth(reference_rows(points, model).astype(np.float32))
+        frontal = _most_frontal(reference)
+        sitter = likeness(points[frontal], model, reference[frontal].astype(np.float64))
+        cache = {"landmarks": torch.from_numpy(points), **_saved(framing)}
+        warnings = _warnings(sitter, fit_error(points[frontal], model), framing, still=False)
+        return Portrait(source, torch.from_numpy(reference), cache, warnings)
+
+    def _framing(self, rgb: np.ndarray, faces: Sequence[Face]) -> Framing:
         if self.crop:
-            return head_view(face, self.size)
-        return whole_picture(rgb.shape[1], rgb.shape[0], face, self.size, self.longest)
+            return head_view(faces, self.size)
+        return whole_picture(rgb.shape[1], rgb.shape[0], faces, self.size, self.longest)
+
+
+def _followed(source: Source, which: str | int, tracker: FaceTracker) -> list[Face]:
+    """The chosen face in every frame; where it is lost, where it was before."""
+    found: list[Face] = []
+    for start in range(min(len(source), _SEARCHED)):
+        found = tracker.faces(_image(source[start]))
+        if found:
+            break
+    first = found[choose_face(found, which)]
+    faces, last = [], first
+    for face in tracker.follow((_image(frame) for frame in source), first):
+        last = face or last
+        faces.append(last)
+    return faces
+
+
+def _image(frame: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(frame.permute(1, 2, 0).numpy())
+
+
+def _region(picture: np.ndarray, framing: Framing) -> np.ndarray:
+    left, top, right, bottom = framing.region
+    return np.ascontiguousarray(picture[top:bottom, left:right])
+
+
+def _saved(framing: Framing) -> dict[str, Tensor]:
+    whole = torch.tensor([*framing.offset, *framing.size, *framing.region])
+    return {"framing.scale": torch.tensor(framing.scale, dtype=torch.float64), "framing.pixels": whole}
+
+
+def _framing_of(portrait: Portrait) -> Framing:
+    x, y, width, height, *region = portrait.cache["framing.pixels"].tolist()
+    sx, sy = portrait.cache["framing.scale"].tolist()
+    left, top, right, bottom = region
+    return Framing((sx, sy), (x, y), (width, height), (left, top, right, bottom))
+
+
+def _most_frontal(reference: np.ndarray) -> int:
+    return int(np.abs(reference[:, FACE_MESH.slice("rotation")]).sum(1).argmin())
+
+
+def _held_mouth(portrait: Portrait, teeth: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Tensor]:
+    """The mouth's layers, as tensors of the cache, prepared from the most frontal picture."""
+    framing, frontal = _framing_of(portrait), _most_frontal(portrait.reference.numpy())
+    region = _region(framing.picture(_image(portrait.source[frontal])), framing)
+    points = portrait.cache["landmarks"][frontal].numpy()
+    sitter = likeness(points, FaceModel.pretrained(), portrait.reference[frontal].double().numpy())
+    mouth = prepare_mouth(region, sitter.landmarks, sitter.shape, sitter.pose, teeth)
+    return {f"{_MOUTH}{name}": value for name, value in mouth.items()}
 
 
 def _shown(teeth: np.ndarray | None, tracker: FaceTracker) -> tuple[np.ndarray, np.ndarray] | None:
@@ -119,11 +183,46 @@ def _shown(teeth: np.ndarray | None, tracker: FaceTracker) -> tuple[np.ndarray, 
     return teeth, faces[0].landmarks.astype(np.float64)
 
 
-def _photo(portrait: Portrait) -> Photo:
-    cache, model = portrait.cache, FaceModel.pretrained()
+def _still_frame(portrait: Portrait) -> Draw:
+    """How to draw a frame of a photo."""
+    cache, model, framing = portrait.cache, FaceModel.pretrained(), _framing_of(portrait)
     layers = Layers(cache["foreground"].numpy(), cache["plate"].numpy(), bool(cache["separate"]))
-    sitter = likeness(cache["landmarks"].numpy(), model, portrait.reference[0].double().numpy())
-    return Photo(model, sitter, layers, tuple(cache["free"].tolist()))
+    sitter = likeness(cache["landmarks"][0].numpy(), model, portrait.reference[0].double().numpy())
+    photo = Photo(model, sitter, layers, _free_borders(framing))
+    still = np.ascontiguousarray(cache["picture"].permute(2, 0, 1).numpy())
+    blend = _blend(photo.sampling.shape[:2], _free_borders(framing))
+    left, top, _, _ = framing.region
+
+    def draw(_: int, row: Row, paint: Paint | None, frame: np.ndarray) -> None:
+        frame[:] = still
+        drawn, landmarks, pose = photo.draw(row)
+        if paint is not None:
+            paint(drawn, landmarks=landmarks, pose=pose, interior=row.interior)
+        paste(drawn, blend, left, top, frame)
+
+    return draw
+
+
+def _moving_frame(portrait: Portrait) -> Draw:
+    """How to draw a frame of a video."""
+    model, framing = FaceModel.pretrained(), _framing_of(portrait)
+    points, reference = portrait.cache["landmarks"].numpy(), portrait.reference.double().numpy()
+    neutral = calibrate(points, model).neutral
+    footage = Footage(model)
+    left, top, right, bottom = framing.region
+    whole = np.full((bottom - top, right - left), 255, np.uint8)
+
+    def draw(at: int, row: Row, paint: Paint | None, frame: np.ndarray) -> None:
+        n = mirrored(at, len(points))
+        picture = framing.picture(_image(portrait.source[n]))
+        frame[:] = picture.transpose(2, 0, 1)
+        sitter = likeness(points[n], model, reference[n], neutral)
+        drawn, landmarks, pose = footage.draw(_region(picture, framing), sitter, row)
+        if paint is not None:
+            paint(drawn, landmarks=landmarks, pose=pose, interior=row.interior)
+        paste(drawn, whole, left, top, frame)
+
+    return draw
 
 
 def _free_borders(framing: Framing) -> tuple[bool, bool, bool, bool]:
@@ -144,13 +243,13 @@ def _blend(shape: tuple[int, int], free: tuple[bool, bool, bool, bool]) -> np.nd
     return np.round(255 * weight).astype(np.uint8)
 
 
-def _warnings(sitter: Likeness, misfit: float, framing: Framing) -> tuple[str, ...]:
+def _warnings(sitter: Likeness, misfit: float, framing: Framing, *, still: bool) -> tuple[str, ...]:
     if misfit > _REFUSED:
         raise InputError("what was found in the picture does not look like a human face; give a picture of a person")
     found = []
     if misfit > _MISFIT:
         found.append("the face is unusual, hidden or badly lit, so movements may look wrong")
-    if abs(sitter.angles[0]) > _TURNED:
+    if still and abs(sitter.angles[0]) > _TURNED:
         found.append(
             f"the head is turned {abs(sitter.angles[0]):.0f} degrees to the side, so it will move less; "
             "a picture taken from the front looks better"

@@ -25,6 +25,7 @@ class Photo:
         height, width = layers.plate.shape[:2]
         self.model, self.sitter, self.layers = model, sitter, layers
         self.foreground = layers.foreground.copy()
+        self.packed = self.foreground.view("<u4")[..., 0]
         self.eyes = prepare_eyes(layers.foreground, sitter.landmarks)
         self.face = face_triangles(model.triangles, model.mean)
         self.surround = surround(sitter.landmarks, sitter.pose, (width, height), free, separate=layers.separate)
@@ -36,17 +37,19 @@ class Photo:
         self.bare = _bare_skin(layers.foreground, self.face, sitter.landmarks, self.facing)
         self.sampling = np.zeros((height, width, 3), np.float32)
         self.nearest = np.empty((height, width), np.float32)
+        self.drawn = np.empty((height, width, 3), np.uint8)
 
     def draw(self, row: Row) -> tuple[UInt8[np.ndarray, "h w 3"], Points, Pose]:
-        """The region for one motion row, with the landmarks it shows and the head pose."""
+        """The region for one motion row (overwritten by the next), the landmarks it shows and the head pose."""
         target, pose = self.sitter.posed(self.model, row)
         self._paint_eyes(row.eyelids, row.gaze)
         self._warp(target, pose)
-        drawn = np.empty_like(self.layers.plate)
-        compose(self.foreground, self.bare, self.layers.plate, self.sampling, drawn)
-        softened = drawn.copy()
-        soften_tears(self.sampling, np.float32(_TEAR), drawn, softened)
-        return softened, target, pose
+        compose(self.packed, self.bare, self.layers.plate, self.sampling, self.drawn)
+        # Only the face hides parts of itself and of what is behind.
+        corner, end = np.maximum(target[:, :2].min(0) - 3, 0).astype(int), target[:, :2].max(0).astype(int) + 4
+        box = (slice(corner[1], max(end[1], 0)), slice(corner[0], max(end[0], 0)))
+        soften_tears(self.sampling[box], np.float32(_TEAR), self.drawn[box].copy(), self.drawn[box])
+        return self.drawn, target, pose
 
     def _paint_eyes(self, eyelids: Float[np.ndarray, " 2"], gaze: Float[np.ndarray, " 2"]) -> None:
         for eye, openness in zip(self.eyes, eyelids, strict=True):

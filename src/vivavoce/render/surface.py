@@ -53,7 +53,7 @@ def face_triangles(surface: Int[np.ndarray, "f 3"], mean: Points) -> Int[np.ndar
         )
         for triangle in _strip(above, below)
     ]
-    return _clockwise(np.concatenate([surface, np.array(holes)]), mean)
+    return clockwise(np.concatenate([surface, np.array(holes)]), mean)
 
 
 def surround(
@@ -83,7 +83,7 @@ def surround(
     pull = np.exp(-(distance - distance.min(1, keepdims=True)) / (0.06 * pose.scale))
     pull /= pull.sum(1, keepdims=True)
     pull *= (np.exp(-np.square(distance.min(1) / (0.22 * pose.scale))) * fade)[:, None]
-    return Surround(_clockwise(triangles, np.vstack([landmarks[:, :2], points])), points, shape, follow * fade, pull)
+    return Surround(clockwise(triangles, np.vstack([landmarks[:, :2], points])), points, shape, follow * fade, pull)
 
 
 def normals(triangles: Int[np.ndarray, "f 3"], shape: Points) -> Points:
@@ -192,7 +192,8 @@ def _strip(above: tuple[int, ...], below: tuple[int, ...]) -> list[tuple[int, in
     return triangles
 
 
-def _clockwise(triangles: np.ndarray, points: np.ndarray) -> Int[np.ndarray, "f 3"]:
+def clockwise(triangles: np.ndarray, points: np.ndarray) -> Int[np.ndarray, "f 3"]:
+    """The triangles ``[f 3]`` with their corners in clockwise order on screen (y down) at ``points``."""
     a, b, c = (points[triangles[:, k], :2] for k in range(3))
     turn = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
     out = triangles.copy()
