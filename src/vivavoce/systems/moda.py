@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,7 +17,7 @@ from vivavoce.motion.edit import Edit
 from vivavoce.motion.flow import MotionFlow, calmed
 from vivavoce.motion.flow import load as load_flow
 from vivavoce.motion.generate import FlowGenerator, Gate
-from vivavoce.system import System
+from vivavoce.system import Source, System
 from vivavoce.timeline import Clock
 
 BACKENDS = ("auto", "torch")
@@ -31,7 +31,7 @@ def assemble(
     size: int = 512,
     crop: bool = False,
     face: str | int = "largest",
-    teeth: Path | None = None,
+    teeth: Source | None = None,
     emotion: str | None = None,
     device: str = "auto",
     backend: str = "auto",
@@ -39,9 +39,9 @@ def assemble(
 ) -> System:
     """The ready system.
 
-    ``size``, ``crop``, ``face`` and ``teeth`` (a photo that shows the person's teeth) are the renderer's; ``emotion``
-    is one of :data:`vivavoce.emotion.labels.LABELS`. ``device`` is where the networks run: ``auto`` is the CPU, for
-    which they are made small. ``backend`` is what runs them.
+    ``size``, ``crop``, ``face`` and ``teeth`` (a photo ``[1 3 h w]`` that shows the person's teeth) are the
+    renderer's; ``emotion`` is one of :data:`vivavoce.emotion.labels.LABELS`. ``device`` is where the networks run:
+    ``auto`` is the CPU, for which they are made small. ``backend`` is what runs them.
 
     Raises :class:`vivavoce.errors.InputError` for an emotion, device or backend that does not exist here.
     """
@@ -52,12 +52,13 @@ def assemble(
         raise InputError(f"moda has no backend {backend!r}; it has {', '.join(BACKENDS)}")
     where = found_device(device)
     flow = load_flow("moda").to(where)
+    shown = None if teeth is None else np.ascontiguousarray(teeth[0].permute(1, 2, 0).numpy())
     return System(
         name="moda",
         clock=Clock(),
         audio_encoder=PhoneEncoder.pretrained(where),
         generator=generator(flow, speech=channel("speech"), emotion=probabilities(emotion)),
-        renderer=MeshRenderer(size=size, crop=crop, face=face, teeth=teeth),
+        renderer=MeshRenderer(size=size, crop=crop, face=face, teeth=shown),
         edit=edit or Edit(),
     )
 
