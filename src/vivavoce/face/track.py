@@ -94,6 +94,7 @@ class _Bundled:
             self._matte: Callable[[], Any] = lambda: SelfieSegmentation(model_selection=0)
             for graph in (*self._detectors, self._mesh):  # the first picture is when native code logs most
                 self._process(graph, np.zeros((64, 64, 3), np.uint8))
+        self._warm = False  # has a face been found yet
 
     @staticmethod
     def _process(graph: Any, rgb: Rgb) -> Any:
@@ -111,7 +112,9 @@ class _Bundled:
 
     def landmarks(self, rgb: Rgb, box: tuple[float, float, float, float]) -> Face | None:
         crop, scale, corner = _square(rgb, box)
-        found = self._process(self._mesh, crop).multi_face_landmarks
+        with contextlib.nullcontext() if self._warm else _quiet():  # the first face is when the rest is logged
+            found = self._process(self._mesh, crop).multi_face_landmarks
+        self._warm = self._warm or bool(found)
         return _to_picture(found[0].landmark, crop.shape[0], scale, corner) if found else None
 
     def person(self, rgb: Rgb) -> Float32[np.ndarray, "h w"]:
