@@ -3,6 +3,8 @@
 # Short name -> "module:function"; resolved lazily, so listing the recipes imports nothing.
 RECIPES: dict[str, str] = {
     "face": "vivavoce.recipes.face:face",
+    "interior": "vivavoce.recipes.interior:interior",
+    "mouth": "vivavoce.recipes.mouth:mouth",
     "moda": "vivavoce.recipes.moda:moda",
     "toy-moda": "vivavoce.recipes.moda:moda_toy",
     "phones": "vivavoce.recipes.phones:main",

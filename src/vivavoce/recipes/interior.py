@@ -2,20 +2,61 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 
 from vivavoce import weights
+from vivavoce.data.clips import recordings
+from vivavoce.data.prepare import Prepared
 from vivavoce.face.interior import CLOSED, COMPONENTS, Basis, look_inside, mouth_opening, visible
+from vivavoce.media.read import read_video
+from vivavoce.recipes.moda import clips
+from vivavoce.timeline import Clock
+from vivavoce.train.loop import ClosedForm
+
+DATA = "VIVAVOCE_DATA"  # names the data folder, whose pictures are measured; the prepared clips have none
 
 OPENINGS = (0.01, 0.03, 0.06, 0.1, 0.16)  # face widths; about the 3rd, 20th, 50th, 90th and 99th percentile
 SPREAD = 0.5  # a speaker with n frames weighs n ** SPREAD, so that who was filmed long does not own the basis
+
+
+def interior() -> ClosedForm:
+    """The recipe."""
+    return ClosedForm(name="interior", solve=_solve)
+
+
+def _solve(out: Path) -> dict[str, Any]:
+    found = [looks for clip, frames in filmed() if (looks := collect(clip.speaker, frames)) is not None]
+    learned = fit(found)
+    save(learned, out / "interior.safetensors")
+    speakers, frames = len({looks.speaker for looks in found}), sum(len(looks.looks) for looks in found)
+    return {"clips": len(found), "speakers": speakers, "frames": frames, "explained": explained(learned, found)}
+
+
+def filmed() -> Iterator[tuple[Prepared, Iterator[tuple[np.ndarray, np.ndarray]]]]:
+    """Prepared training clips, each with its frames: picture and landmarks in pixels.
+
+    Raises :class:`vivavoce.errors.InputError` when the data folder or the prepared clips are not where they are said
+    to be.
+    """
+    files = {found.name: found.path for found in recordings(Path(os.environ.get(DATA, "data")), split="train")}
+    for clip in clips():
+        if clip.name in files:
+            yield clip, _frames(files[clip.name], clip)
+
+
+def _frames(path: Path, clip: Prepared) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for picture, landmarks, seen in zip(read_video(path, Clock().fps), clip.landmarks, clip.valid, strict=False):
+        if seen:
+            yield picture.permute(1, 2, 0).contiguous().numpy(), landmarks
 
 
 @dataclass(frozen=True, slots=True)

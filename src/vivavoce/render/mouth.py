@@ -17,7 +17,7 @@ from torch import Tensor
 from vivavoce.face.interior import COLUMNS, ROWS, basis, skin_colour
 from vivavoce.face.mesh import Points, Pose, align
 from vivavoce.render.mouth_kernel import LAYER, compose_interior, draw_interior
-from vivavoce.render.mouth_light import blur_of, grain_of, mouth_colours, relighting
+from vivavoce.render.mouth_light import blur_of, colourfulness, grain_of, mouth_colours, relighting
 from vivavoce.render.mouth_place import BEHIND, CHIN, MIDLINE, Place, arch_table, locate
 from vivavoce.render.mouth_state import RESTING, State, lower_edge, state_of
 from vivavoce.render.smile import Seen, own_row, row_grid
@@ -28,9 +28,9 @@ Picture = UInt8[np.ndarray, "h w 3"]
 _APPEARS = 0.003, 0.010  # openings in face widths between which the painted interior fades in
 _FINENESS = 1.4  # pixels of a layer per pixel of the picture
 _CORNERS, _LIP_SHADOW = 0.3, 0.5  # share of light left in the corners; depth of the shadow under the upper lip
-_OPEN = 0.025, 0.05  # openings of the picture itself between which its own interior may be used
-_STRETCH = 1.35, 2.0  # openings relative to the picture's between which its own interior gives way
-_SQUEEZE = 0.45, 0.75
+_OPEN = 0.03, 0.06  # openings of the picture itself between which its own interior may be used
+_STRETCH = 1.25, 1.75  # openings relative to the picture's between which its own interior gives way
+_SQUEEZE = 0.45, 0.75  # and between which it comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,8 @@ def paint_mouth(
     layer, drawn = draw_layer(held, place, state)
     light = relighting(drawn, held.skin, basis(), interior, place.opening)
     (left, top), (right, bottom) = place.low, place.high
-    compose_interior(image[top:bottom, left:right], layer, light, held.colours[3], np.float32(opacity))
+    colourful = np.float32(colourfulness(held.skin))
+    compose_interior(image[top:bottom, left:right], layer, light, held.colours[3], np.float32(opacity), colourful)
 
 
 def draw_layer(
@@ -183,7 +184,9 @@ def _own_share(mouth: Mouth, opening: float) -> float:
     if usable == 0:
         return 0.0
     ratio = opening / mouth.own_opening
-    return usable * (1 - _ramp(ratio, *_STRETCH)) * _ramp(ratio, *_SQUEEZE)
+    kept = usable * (1 - _ramp(ratio, *_STRETCH))
+    # Teeth cut out and fixed to the skull close better than a picture of them that is squeezed.
+    return kept * _ramp(ratio, *_SQUEEZE) if mouth.own_teeth else kept
 
 
 def _own_teeth(

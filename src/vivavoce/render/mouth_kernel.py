@@ -160,7 +160,7 @@ def draw_interior(  # noqa: PLR0913, PLR0915, PLR0917
 
 
 @kernel
-def compose_interior(image, layer, relight, lip, opacity):
+def compose_interior(image, layer, relight, lip, opacity, colourful):
     """Light ``layer`` as ``relight`` says and put it into ``image``, in place.
 
     Args:
@@ -169,6 +169,7 @@ def compose_interior(image, layer, relight, lip, opacity):
         relight: float32 ``[2 rows columns]``: factor on the colours, and red to add (0-255).
         lip: float32 ``[3]``, colour of the inside of the lips, 0-255.
         opacity: of the whole layer, in [0, 1].
+        colourful: 0 for a picture in greys, 1 for one in colours.
     """
     for py in range(layer.shape[0]):
         for px in range(layer.shape[1]):
@@ -190,9 +191,11 @@ def compose_interior(image, layer, relight, lip, opacity):
                 + relight[1, i + 1, j] * w10
                 + relight[1, i + 1, j + 1] * w11
             )
+            grey = np.float32(0.299) * layer[py, px, 0] + np.float32(0.587) * layer[py, px, 1]
+            grey += np.float32(0.114) * layer[py, px, 2]
             for c in range(3):
-                value = layer[py, px, c] * gain + red * (np.float32(0.667) if c == 0 else np.float32(-0.333))
-                value = max(value, ZERO)
+                tint = layer[py, px, c] - grey + red * (np.float32(0.667) if c == 0 else np.float32(-0.333)) / gain
+                value = max((grey + tint * colourful) * gain, ZERO)
                 value += (lip[c] - value) * layer[py, px, WET]
                 value = image[py, px, c] + (value - image[py, px, c]) * alpha
                 image[py, px, c] = np.uint8(min(value + np.float32(0.5), np.float32(255)))

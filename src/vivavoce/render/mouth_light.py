@@ -26,11 +26,16 @@ def mouth_colours(picture: Picture, landmarks: Points) -> Float32[np.ndarray, "4
     bright = max(float(luminance(skin)), 8.0)
     white = np.clip(1.10 * bright + 0.25 * max(0.0, 140 - bright), 30, 238) * (0.72 + 0.28 * skin / bright)
     lip = _lip_colour(picture, landmarks)
-    flesh = 0.45 * lip + 0.40 * skin * np.array([1.0, 0.78, 0.80])
+    flesh = 0.42 * lip + 0.38 * skin * np.array([1.0, 0.78, 0.80])
+    flesh[2] = max(flesh[2], 0.92 * flesh[1])  # tongues are pink even in orange faces
     colours = np.stack([white, 0.16 * lip + 0.02 * skin, flesh, 0.85 * lip])
-    chroma = float((skin.max() - skin.min()) / max(float(skin.max()), 1.0))
     grey = luminance(colours)[:, None]
-    return (grey + (colours - grey) * np.clip(chroma / 0.12, 0, 1)).astype(np.float32)
+    return (grey + (colours - grey) * colourfulness(skin)).astype(np.float32)
+
+
+def colourfulness(skin: Float[np.ndarray, " 3"]) -> float:
+    """1 for a picture in colour, 0 for one in greys, told by its skin."""
+    return float(np.clip((skin.max() - skin.min()) / max(float(skin.max()), 1.0) / 0.12, 0, 1))
 
 
 def _lip_colour(picture: Picture, landmarks: Points) -> Float[np.ndarray, " 3"]:
