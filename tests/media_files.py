@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import torch
 from PIL import Image
+
+from vivavoce.media.read import read_audio
+from vivavoce.system import Clip
+from vivavoce.timeline import Clock, Span
+
+CLOCK = Clock()
 
 
 def picture(path: Path, width: int, height: int) -> Path:
@@ -71,3 +79,18 @@ def film(
         if track:
             box.mux(track.encode())
     return path
+
+
+def heard(path: Path, rate: int = 16_000) -> torch.Tensor:
+    """All the samples of a file."""
+    return torch.cat(list(read_audio(path, rate)))
+
+
+def clips(frames: int, height: int = 64, width: int = 64, hop: int = 7, level: float = 0.3) -> Iterator[Clip]:
+    """Clips of a moving ramp, ``hop`` frames each, with constant sound."""
+    ramp = torch.linspace(0, 255, width).expand(3, height, width)
+    for start in range(0, frames, hop):
+        stop = min(start + hop, frames)
+        rgb = torch.stack([(ramp + 5 * n) % 256 for n in range(start, stop)]).to(torch.uint8)
+        pcm = torch.full((CLOCK.sample(stop) - CLOCK.sample(start),), level)
+        yield Clip(Span(start, stop), rgb, pcm)

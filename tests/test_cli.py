@@ -188,10 +188,12 @@ def test_a_terminal_gets_a_bar_with_speed_and_time_left(monkeypatch):
 def test_elsewhere_there_is_a_line_now_and_then(monkeypatch, capsys):
     monkeypatch.setattr(progress, "EVERY", 0.0)
     with progress.progress("o.mp4", 50, quiet=False) as tell:
+        tell(1)
         tell(10)
-    line = capsys.readouterr().err
-    assert line.startswith("vivavoce: 10 frames of 50, ")
-    assert line.rstrip().endswith("fps)")
+    first, later = capsys.readouterr().err.splitlines()
+    assert first == "vivavoce: 1 frames of 50 (0.0 fps)"
+    assert later.startswith("vivavoce: 10 frames of 50, ")
+    assert " s left (" in later
     with progress.progress("o.mp4", 50, quiet=True) as tell:
         tell(10)
     assert capsys.readouterr().err == ""

@@ -80,15 +80,24 @@ def _lines(total: int | None) -> Callable[[int], None]:
 
     def tell(done: int) -> None:
         nonlocal last
+        rate = speed(done)
         if time.monotonic() - last >= EVERY:
             last = time.monotonic()
-            rate = speed(done)
-            left = f" of {total}, {math.ceil((total - done) / rate)} s left" if total and total > done else ""
-            say(f"{done} frames{left} ({rate:.1f} fps)")
+            share = f" of {total}" if total and total >= done else ""
+            left = f", {math.ceil((total - done) / rate)} s left" if share and total and rate else ""
+            say(f"{done} frames{share}{left} ({rate:.1f} fps)")
 
     return tell
 
 
 def _speed() -> Callable[[int], float]:
-    began = time.monotonic()
-    return lambda done: done / max(time.monotonic() - began, 1e-9)
+    """Frames a second since the first call: what comes before the first frame says nothing about the others."""
+    first: list[tuple[float, int]] = []
+
+    def speed(done: int) -> float:
+        if not first:
+            first.append((time.monotonic(), done))
+        began, before = first[0]
+        return (done - before) / max(time.monotonic() - began, 1e-9)
+
+    return speed

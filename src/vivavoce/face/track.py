@@ -7,6 +7,7 @@ Nothing outside this file knows about MediaPipe.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -217,7 +218,8 @@ def _quiet() -> Iterator[None]:
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):  # which need not be file 2: in a notebook it is not
+            yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)
