@@ -36,7 +36,7 @@ def landscape(seed=0):
 def animate(cli, place, speech, image, *words):
     image.save(place / "in" / "people.png")
     out = place / "out" / "a.mp4"
-    return cli("animate", place / "in" / "people.png", speech, "-o", out, "--size", "128", *words)
+    return cli("animate", place / "in" / "people.png", speech, "-o", out, "--size", "256", *words)
 
 
 @needs_moda
@@ -45,7 +45,7 @@ def test_no_face_is_said(real_cli, place, speech):
 
 
 @needs_moda
-@pytest.mark.parametrize("which", ["largest", "left", "2"])
+@pytest.mark.parametrize("which", ["largest", "2"])
 def test_one_of_three_faces_speaks(real_cli, place, speech, photo, which):
     made(animate(real_cli, place, speech, side_by_side(photo, 3), "--face", which), place, frames=13)
 
@@ -78,5 +78,5 @@ def test_a_driving_video_without_a_face_is_refused(real_cli, place, photo):
 
     photo.save(place / "in" / "p.png")
     driving = film(place / "in" / "d.mp4", frames=10, half=True)
-    outcome = real_cli("reenact", place / "in" / "p.png", driving, "-o", place / "out" / "a.mp4", "--size", "128")
+    outcome = real_cli("reenact", place / "in" / "p.png", driving, "-o", place / "out" / "a.mp4", "--size", "256")
     refused(outcome, place, "face")
