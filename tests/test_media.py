@@ -15,7 +15,7 @@ from PIL import Image
 import vivavoce
 from vivavoce.errors import InputError
 from vivavoce.media.read import read_image, read_source, read_video
-from vivavoce.media.sheet import contact_sheet, watched
+from vivavoce.media.sheet import contact_sheet, moving_box, watched
 
 # --- the package ---------------------------------------------------------------------------------------------------
 
@@ -197,6 +197,17 @@ def test_a_sheet_shows_frames_and_close_ups(tmp_path):
         contact_sheet(tmp_path / "b.png", frames, (100, 100, 120, 120))
     with pytest.raises(InputError, match="at least one frame"):
         contact_sheet(tmp_path / "b.png", frames[:0])
+
+
+def test_close_ups_are_taken_where_something_moves():
+    frames = torch.full((6, 3, 120, 200), 90, dtype=torch.uint8)
+    for n in range(6):
+        frames[n, :, 40:60, 140:165] = 40 * n
+    left, top, right, bottom = moving_box(frames)
+    assert (left <= 140, top <= 40, right >= 165, bottom >= 60) == (True,) * 4
+    assert right - left == bottom - top < 60
+    assert moving_box(frames[:1]) is None
+    assert moving_box(torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)) is None
 
 
 @pytest.mark.parametrize("length", [1, 5, 16, 333])

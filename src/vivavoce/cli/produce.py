@@ -18,7 +18,7 @@ import torch
 from vivavoce.cli.progress import one_line, progress, say, warnings_told
 from vivavoce.errors import InputError
 from vivavoce.media.read import Contents, Soundtrack, contents, read_audio, read_image, read_soundtrack, read_source
-from vivavoce.media.sheet import contact_sheet, watched
+from vivavoce.media.sheet import contact_sheet, moving_box, watched
 from vivavoce.media.write import check_target, write_video
 from vivavoce.motion.edit import Edit
 from vivavoce.registry import DRIVEN, load
@@ -142,7 +142,8 @@ def _produce(talker: System, source: Source, voice: Voice, arguments: argparse.N
         written = write_video(arguments.output, shown, talker.clock, sound=voice.soundtrack, on_frame=on_frame)
     took = time.perf_counter() - prepared
     if frames:
-        contact_sheet(arguments.sheet, frames())
+        shown_frames = frames()
+        contact_sheet(arguments.sheet, shown_frames, moving_box(shown_frames))
     _report(
         {
             "output": str(arguments.output),

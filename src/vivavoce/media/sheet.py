@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -74,6 +74,29 @@ def _row(frames: UInt8[Tensor, "n 3 h w"], columns: int, width: int) -> np.ndarr
         left = index * (width + GAP)
         row[:, left : left + width] = cv2.resize(picture, (width, height), interpolation=kind)
     return row
+
+
+def moving_box(frames: UInt8[Tensor, "n 3 h w"]) -> Box | None:
+    """The square in which nearly all movement is, or None when that is most of the picture or nothing moves."""
+    change = frames.float().mean(1).std(0, correction=0)
+    height, width = change.shape
+    if change.max() < 1:
+        return None
+    moving = (change - 0.2 * change.max()).clamp(min=0)  # the rest is noise and the odd hair
+    left, right = _middle(moving.sum(0))
+    top, bottom = _middle(moving.sum(1))
+    half = round(0.7 * max(right - left, bottom - top) + 8)
+    if 2 * half > 0.7 * min(height, width):
+        return None
+    x = min(max((left + right) // 2, half), width - half)
+    y = min(max((top + bottom) // 2, half), height - half)
+    return x - half, y - half, x + half, y + half
+
+
+def _middle(weight: Float[Tensor, " n"]) -> tuple[int, int]:
+    """Where the middle 96% of ``weight`` begin and end."""
+    share = weight.cumsum(0) / weight.sum()
+    return int((share < 0.02).sum()), int((share < 0.98).sum())
 
 
 def watched(clips: Iterable[Clip], count: int) -> tuple[Iterator[Clip], Callable[[], UInt8[Tensor, "n 3 h w"]]]:
