@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vivavoce.motion.conditions import Conditions
-from vivavoce.motion.generate import FlowGenerator, Gate, hush
+from vivavoce.motion.generate import FlowGenerator, Gate, Lips, hush
 from vivavoce.motion.space import FACE_MESH
 from vivavoce.system import Features, Portrait
 from vivavoce.timeline import Span
@@ -30,6 +30,9 @@ class ToyFlow:
         heard = torch.where(conditions.present[:, :1, None], heard, -1.0)
         asked = torch.where(conditions.present[:, 3:, None], conditions.emotion.argmax(1)[:, None, None].float(), 0.0)
         return 0.5 * conditions.past[:, -1:] + heard + asked - 0.3 * x
+
+    def centre(self, conditions: Conditions, count: int):
+        return torch.zeros(1, count, DIM)
 
     def enter(self, rows, reference):
         return rows - reference
@@ -111,7 +114,7 @@ def test_windows_fade_into_each_other():
     ("wrong", "message"),
     [
         ({"blend": 4}, "cannot blend 4 rows"),
-        ({"gate": Gate(0, torch.eye(DIM), wait=20)}, "the gate looks further"),
+        ({"gate": Gate(0, torch.eye(DIM), rise=4)}, "the gate looks 4 frames ahead"),
         ({"times": (0.0,)}, "at least two times"),
     ],
 )
@@ -163,6 +166,57 @@ def test_hush_ramps():
     assert amount[:9].eq(1).all()
     torch.testing.assert_close(amount[9:13], torch.tensor([1.0, 2 / 3, 1 / 3, 0.0]))
     torch.testing.assert_close(amount[13:20], torch.tensor([0, 0, 0.25, 0.5, 0.75, 1, 1]))
+
+
+def test_lips_do_not_pass_through_each_other():
+    opening = torch.zeros(DIM)
+    opening[6:8] = torch.tensor([0.5, 0.1])
+    rows = torch.randn(20, DIM)
+    apart = Lips(opening, give=0.1).settled(rows, audio(20))
+    before, after = rows @ opening, apart @ opening
+    torch.testing.assert_close(after, torch.where(before < 0, 0.1 * before, before))
+    assert torch.equal(apart[:, 8:], rows[:, 8:])
+    shut = replace(GENERATOR, lips=Lips(opening, give=0.0), sampler=lambda _v, x, _times: x - 100)
+    assert (generate(shut, audio(20)) @ opening).min() > -1e-3
+
+
+def test_lips_meet_where_a_closed_sound_is_heard():
+    opening = torch.zeros(DIM)
+    opening[6] = 1.0
+    lips, heard = Lips(opening, said=(1,), parted=0.0), torch.zeros(12, 2)
+    heard[5, 1] = 1.0
+    rows = torch.ones(12, DIM)
+    after = lips.settled(rows, heard) @ opening
+    torch.testing.assert_close(after[[3, 8]], torch.ones(2))
+    assert after[5] == 0
+    assert (after[[4, 6]] == 0).all()  # 0.6 of a certain neighbour is enough
+    wide = replace(GENERATOR, lips=lips, sampler=lambda _v, x, _times: x * 0 + 100)
+    made = generate(wide, heard) @ opening
+    assert made[5].abs() < 1e-3
+    assert (made[[0, 2, 9, 11]] > 50).all()
+
+
+def test_a_sample_is_trusted_as_far_as_it_is_said():
+    class Foretelling(ToyFlow):
+        def centre(self, conditions, count):
+            return torch.full((1, count, DIM), 3.0)
+
+    wild = replace(GENERATOR, flow=Foretelling(), sampler=lambda _v, x, _times: x * 0 + 13)
+    made = generate(replace(wild, trust=0.2 * torch.eye(DIM)), audio(8)) - PORTRAIT.reference
+    torch.testing.assert_close(made, torch.full((8, DIM), 5.0), rtol=1e-4, atol=1e-4)
+
+
+def test_emphasis_enlarges_what_was_made_and_noise_is_centred_where_the_flow_says():
+    doubled = generate(replace(GENERATOR, emphasis=2 * torch.eye(DIM), sampler=lambda _v, x, _t: x), audio(8))
+    plain = generate(replace(GENERATOR, sampler=lambda _v, x, _t: x), audio(8))
+    torch.testing.assert_close(doubled - PORTRAIT.reference, 2 * (plain - PORTRAIT.reference))
+
+    class Shifted(ToyFlow):
+        def centre(self, conditions, count):
+            return torch.full((1, count, DIM), 7.0)
+
+    shifted = generate(replace(GENERATOR, flow=Shifted(), sampler=lambda _v, x, _t: x), audio(8))
+    torch.testing.assert_close(shifted, plain + 7, rtol=1e-4, atol=1e-4)
 
 
 def test_the_pull_keeps_a_drifting_head_near_the_portrait():

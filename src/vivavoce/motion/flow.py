@@ -9,15 +9,18 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vivavoce import weights
 from vivavoce.emotion.labels import EMOTIONS
 from vivavoce.errors import InputError
-from vivavoce.motion.conditions import Conditions
+from vivavoce.motion.conditions import NAMES, Conditions
 from vivavoce.motion.space import FACE_MESH, MotionSpace
 from vivavoce.nets.mmdit import Config, MMDiT
 from vivavoce.sampling.paths import Rows, Times
 
+# Frames, relative to the one described, whose features foretell its row.
+FORETOLD_FROM = (-6, -4, -2, -1, 0, 1, 2, 3)
 POSE_KINDS = ("rotation_deg", "translation", "scale")
 SPACES = {FACE_MESH.name: FACE_MESH}
 
@@ -31,6 +34,7 @@ class MotionFlow(nn.Module):
     audio_std: Tensor
     pose: Tensor
     memory: Tensor
+    foretelling: Tensor
 
     def __init__(self, config: Config, space: MotionSpace = FACE_MESH) -> None:
         super().__init__()
@@ -42,6 +46,8 @@ class MotionFlow(nn.Module):
             self.register_buffer(f"audio_{name}", torch.full((config.audio,), value))
         # What of the past is seen, ``past @ memory``: a mouth that sees its own past follows it instead of the sound.
         self.register_buffer("memory", torch.eye(space.dim))
+        # Linear regression from the features around a frame to its row: the flow starts from there.
+        self.register_buffer("foretelling", torch.zeros(len(FORETOLD_FROM) * config.audio, space.dim))
         self.register_buffer("pose", pose_mask(space), persistent=False)
 
     @property
@@ -60,9 +66,22 @@ class MotionFlow(nn.Module):
         return self.mean.device
 
     def forward(self, x: Rows, t: Times, conditions: Conditions) -> Rows:
-        """Velocity at normalised ``x``; past and identity in the flow's coordinates, audio as the encoder gives it."""
+        """Velocity at normalised ``x``; past and identity in the flow's coordinates, audio as the encoder gives it.
+
+        The network sees how far ``x`` is from :meth:`centre`, where the noise is centred too: a straight path from
+        ``centre + noise`` to the data has the velocity of the path from the noise to ``data - centre``.
+        """
         heard = (conditions.audio - self.audio_mean) / self.audio_std
-        return self.net(x, t, replace(conditions, audio=heard, past=conditions.past @ self.memory))
+        seen = replace(conditions, audio=heard, past=conditions.past @ self.memory)
+        return self.net(x - self._centre(heard, conditions, x.shape[1]), t, seen)
+
+    def centre(self, conditions: Conditions, count: int) -> Rows:
+        """What its sound alone foretells of a window's last ``count`` rows, normalised: the noise is centred there."""
+        return self._centre((conditions.audio - self.audio_mean) / self.audio_std, conditions, count)
+
+    def _centre(self, heard: Tensor, conditions: Conditions, count: int) -> Rows:
+        foretold = surroundings(heard)[:, heard.shape[1] - count :] @ self.foretelling
+        return foretold * conditions.present[:, NAMES.index("audio"), None, None]
 
     def enter(self, rows: Float[Tensor, "*t d"], reference: Float[Tensor, " d"]) -> Float[Tensor, "*t d"]:
         """Rows in units of the space -> normalised, pose relative to ``reference``."""
@@ -71,6 +90,14 @@ class MotionFlow(nn.Module):
     def leave(self, rows: Float[Tensor, "*t d"], reference: Float[Tensor, " d"]) -> Float[Tensor, "*t d"]:
         """Inverse of :meth:`enter`."""
         return rows * self.std + self.mean + self.pose * reference
+
+
+def surroundings(heard: Float[Tensor, "b t a"]) -> Float[Tensor, "b t c"]:
+    """Features at :data:`FORETOLD_FROM` around every frame, end to end; zeros, the mean, outside the window."""
+    before, after = -FORETOLD_FROM[0], FORETOLD_FROM[-1]
+    padded = functional.pad(heard, (0, 0, before, after))
+    count = heard.shape[1]
+    return torch.cat([padded[:, before + at : before + at + count] for at in FORETOLD_FROM], dim=2)
 
 
 def calmed(

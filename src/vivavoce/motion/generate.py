@@ -40,6 +40,10 @@ class Flow(Protocol):
 
     def __call__(self, x: Rows, t: Times, conditions: Conditions) -> Rows: ...
 
+    def centre(self, conditions: Conditions, count: int) -> Rows:
+        """Where the noise of the last ``count`` rows is centred, in the flow's coordinates."""
+        ...
+
     def enter(self, rows: Float[Tensor, "t d"], reference: Row) -> Float[Tensor, "t d"]:
         """Rows in units of ``space`` -> the flow's coordinates, seen from the portrait's ``reference`` row."""
         ...
@@ -60,8 +64,8 @@ class Gate:
 
     speech: int
     closed: Float[Tensor, "d d"]  # rows @ closed = the same rows with the mouth closed, in units of the space
-    threshold: float = 0.5
-    wait: int = 5
+    threshold: float = 0.1
+    wait: int = 6
     fall: int = 5
     rise: int = 3
 
@@ -84,6 +88,35 @@ def hush(speaking: Bool[Tensor, " w"], wait: int, fall: int, rise: int) -> Float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Lips:
+    """What lips cannot help doing: they meet on m, b and p, and they do not pass through each other."""
+
+    opening: Row  # rows @ opening = how far the lips are apart
+    said: tuple[int, ...] = ()  # columns of the audio features: probabilities that a sound with closed lips is heard
+    sure: tuple[float, float] = (0.2, 0.6)  # probabilities from which the lips are drawn together, and are together
+    beside: float = 0.6  # how much of a neighbouring frame's probability counts
+    give: float = 0.15  # share that is left of an opening below 0
+    parted: float = 0.05  # share that is left of the opening of lips that meet
+
+    def settled(self, rows: Float[Tensor, "t d"], audio: Float[Tensor, "t a"]) -> Float[Tensor, "t d"]:
+        """``rows`` whose opening agrees with what is heard, by the smallest change that does it."""
+        opening = rows @ self.opening
+        wanted = opening * (1 - (1 - self.parted) * self.meeting(audio))
+        wanted = torch.where(wanted < 0, self.give * wanted, wanted)
+        return rows + (wanted - opening)[:, None] * self.opening / self.opening.square().sum()
+
+    def meeting(self, audio: Float[Tensor, "t a"]) -> Float[Tensor, " t"]:
+        """How far the lips are drawn together, 0 to 1."""
+        if not self.said:
+            return audio.new_zeros(len(audio))
+        likely = audio[:, list(self.said)].amax(1)
+        around = torch.nn.functional.pad(likely, (1, 1))
+        likely = torch.maximum(likely, self.beside * torch.maximum(around[:-2], around[2:]))
+        low, high = self.sure
+        return ((likely - low) / (high - low)).clamp(0, 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FlowGenerator:
     """Generates ``hop`` frames at a time after ``past`` shown frames, hearing ``lookahead`` frames ahead.
 
@@ -91,7 +124,7 @@ class FlowGenerator:
     """
 
     flow: Flow
-    hop: int = 8
+    hop: int = 7
     past: int = 10
     lookahead: int = 3
     blend: int = 3
@@ -101,16 +134,21 @@ class FlowGenerator:
     guide: Row | None = None  # weight of the guidance per number, in [0, 1]; None = everywhere
     # What the starting noise is multiplied with: less noise where a sample should stay near the mean.
     spread: Float[Tensor, "d d"] | None = None
+    # What a sample's difference from the centre is multiplied with: less than 1 where the centre is the better guess.
+    trust: Float[Tensor, "d d"] | None = None
+    # What the finished rows are multiplied with, in the flow's coordinates: a mean moves less than a person does.
+    emphasis: Float[Tensor, "d d"] | None = None
     emotion: Float[Tensor, " e"] | None = None  # class probabilities; None = none given
     gate: Gate | None = None
+    lips: Lips | None = None
     pull: Row | None = None  # share of the way back to the portrait's own row, per frame and number
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
         if self.blend > self.lookahead:
             raise ValueError(f"cannot blend {self.blend} rows when only {self.lookahead} are generated ahead")
-        if self.gate and (self.gate.wait + self.gate.fall > self.past or self.gate.rise > self.lookahead):
-            raise ValueError(f"the gate looks further than {self.past} frames back or {self.lookahead} ahead")
+        if self.gate and self.gate.rise > self.lookahead:
+            raise ValueError(f"the gate looks {self.gate.rise} frames ahead, but only {self.lookahead} are heard")
         if len(self.times) < 2:
             raise ValueError(f"sampling needs at least two times, got {self.times}")
 
@@ -128,7 +166,7 @@ class FlowGenerator:
         """See :class:`vivavoce.system.MotionGenerator`."""
         reference = portrait.reference[0]
         past, tail = reference.expand(self.past, -1), None
-        heard = windows((f.rows for f in features), before=self.past, hop=self.hop, after=self.lookahead)
+        heard = windows((f.rows for f in features), before=self.before, hop=self.hop, after=self.lookahead)
         for index, window in enumerate(heard):
             rows = self._sample(window, past, reference, noise(seed, index, self._shape))
             rows = self._settle(rows, window, reference)
@@ -137,7 +175,12 @@ class FlowGenerator:
             rows = rows[: window.valid]
             past = torch.cat([past, rows])[-self.past :]
             span = Span(window.start, window.start + window.valid)
-            yield Drive(Motion(span, self.space, rows), window.rows[self.past : self.past + window.valid])
+            yield Drive(Motion(span, self.space, rows), window.rows[self.before : self.before + window.valid])
+
+    @property
+    def before(self) -> int:
+        """Frames of sound before a window that are looked at: for the flow as many as of motion, or the gate's."""
+        return max(self.past, self.gate.wait + self.gate.fall) if self.gate else self.past
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -150,12 +193,19 @@ class FlowGenerator:
         present = torch.tensor([[True, True, True, asked is not None]])
         near = reference.to(device)
         seen = flow.enter(torch.cat([past.to(device), near[None]]), near)
-        heard, emotion, present = (part.to(device) for part in (window.rows[None], emotion[None], present))
+        heard, emotion, present = (
+            part.to(device) for part in (window.rows[None, self.before - self.past :], emotion[None], present)
+        )
         conditions = Conditions(heard, seen[None, :-1], seen[-1:], emotion, present)
-        start = (start if self.spread is None else start @ self.spread).to(device)
+        spread = (start if self.spread is None else start @ self.spread).to(device)
+        centre = flow.centre(conditions, len(start))
         scales = [(name, scale) for name, scale in self.guidance if self._is_given(name)]
         velocity = guided(flow, conditions, scales, None if self.guide is None else self.guide.to(device))
-        return flow.leave(self.sampler(velocity, start[None], self.times)[0], near).cpu()
+        made = self.sampler(velocity, centre + spread, self.times)
+        if self.trust is not None:
+            made = centre + (made - centre) @ self.trust.to(device)
+        made = made if self.emphasis is None else made @ self.emphasis.to(device)
+        return flow.leave(made[0], near).cpu()
 
     def _is_given(self, name: str) -> bool:
         return name != "emotion" or self.emotion is not None
@@ -164,8 +214,10 @@ class FlowGenerator:
         """Hold the mouth closed in silence, and keep what may drift near the portrait."""
         if self.pull is not None:
             rows = torch.lerp(rows, reference.expand_as(rows), self.pull)
+        if self.lips is not None:
+            rows = self.lips.settled(rows, window.rows[self.before : self.before + len(rows)])
         if self.gate is not None:
-            amount = self.gate.amount(window.rows, self.past, len(rows))
+            amount = self.gate.amount(window.rows, self.before, len(rows))
             rows = torch.lerp(rows, rows @ self.gate.closed, amount[:, None])
         return rows
 

@@ -50,13 +50,13 @@ class Config:
 
 
 def compact(*, motion: int, audio: int, identity: int, emotions: int) -> Config:
-    """About 2.5 M parameters, cheap enough for one CPU core to keep up with speech."""
+    """About 1.9 M parameters, cheap enough for one CPU core to keep up with speech."""
     return Config(
         motion=motion,
         audio=audio,
         identity=identity,
         emotions=emotions,
-        width=160,
+        width=128,
         heads=4,
         four=1,
         two=1,
