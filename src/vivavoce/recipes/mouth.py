@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Float32
 
 from vivavoce import weights
+from vivavoce.data.prepare import Prepared
 from vivavoce.face.interior import luminance, measure_interior, mouth_opening, skin_colour, visible
 from vivavoce.face.mesh import INNER_LIPS, Points, align, head_angles
 from vivavoce.face.model import FaceModel
@@ -57,7 +58,7 @@ def mouth() -> ClosedForm:
 def _solve(out: Path) -> dict[str, Any]:
     states, given = [], []
     for clip, frames in filmed():
-        for shown, held in _chosen(clip.name, frames):
+        for shown, held in _chosen(clip, frames):
             states.append(search(held, shown))
             opening = shown.place.opening
             given.append((features(shown.interior, opening), visible(opening)))
@@ -110,19 +111,22 @@ def _error(mouth: Mouth, shown: Shown, values: Float[np.ndarray, " 7"]) -> float
     return float((square * shown.weight).sum() / shown.weight.sum() + 8 * unusual)
 
 
-def _chosen(name: str, frames: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[tuple[Shown, Mouth]]:
+def _chosen(clip: Prepared, frames: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[tuple[Shown, Mouth]]:
     """Frames with parted lips of one clip, drawn by its most closed frame's mouth."""
-    pictures = list(frames)
-    openings = np.array([mouth_opening(points) for _, points in pictures])
+    openings = np.array([mouth_opening(points) for points in clip.landmarks[clip.valid]])
     parted = [int(k) for k in np.flatnonzero(openings > PARTED)]
     if not parted:
         return []
-    picture, landmarks = pictures[int(openings.argmin())]
+    closed = int(openings.argmin())
+    picked = random.Random(clip.name).sample(parted, min(len(parted), FRAMES))
+    kept = {k: frame for k, frame in enumerate(frames) if k == closed or k in picked}
+    if closed not in kept:
+        return []
+    picture, landmarks = kept[closed]
     shape, pose = FaceModel.pretrained().canonical(landmarks.astype(np.float64))
     tensors = prepare_mouth(picture, landmarks.astype(np.float64), shape, pose)
     held = Mouth(**{key: value.numpy() for key, value in tensors.items()})
-    picked = random.Random(name).sample(parted, min(len(parted), FRAMES))
-    found = [_shown(held, shape, *pictures[k]) for k in picked]
+    found = [_shown(held, shape, *kept[k]) for k in picked if k in kept]
     return [(shown, held) for shown in found if shown is not None]
 
 

@@ -20,7 +20,7 @@ from vivavoce.render.mouth_kernel import LAYER, compose_interior, draw_interior
 from vivavoce.render.mouth_light import blur_of, colourfulness, grain_of, mouth_colours, relighting
 from vivavoce.render.mouth_place import BEHIND, CHIN, MIDLINE, Place, arch_table, locate
 from vivavoce.render.mouth_state import RESTING, State, lower_edge, state_of
-from vivavoce.render.smile import Seen, own_row, row_grid
+from vivavoce.render.smile import REACH, Seen, own_row, row_grid
 from vivavoce.render.teeth import CROWN, GUM, HALF_LENGTH, LOWER_ARCH, MARGIN, UPPER_ARCH, draw_row, soften
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -43,7 +43,7 @@ class Mouth:
     colours: Float32[np.ndarray, "4 3"]  # see mouth_light.py
     skin: Float32[np.ndarray, " 3"]  # 0-255
     origin: Float32[np.ndarray, " 3"]  # where closed lips meet, canonical
-    measures: Float32[np.ndarray, " 6"]  # see the properties
+    measures: Float32[np.ndarray, " 7"]  # see the properties
 
     @property
     def per_unit(self) -> float:
@@ -69,6 +69,11 @@ class Mouth:
     def own_opening(self) -> float:
         """Of the lips in the picture, in face widths; 0 if what it shows between them is of no use."""
         return float(self.measures[4])
+
+    @property
+    def own_edge(self) -> float:
+        """Incisal edges of the person's own upper teeth below the origin, in face widths."""
+        return float(self.measures[6])
 
     @property
     def own_teeth(self) -> bool:
@@ -102,10 +107,12 @@ def prepare_mouth(
     rng = np.random.default_rng(int(picture[::7, ::7].astype(np.int64).sum()) % (1 << 32))
     upper, lower = (soften(draw_row(per_unit, upper=row, rng=rng), sigma) for row in (True, False))
     gap = max(0.0, float(canonical[14, 1] - canonical[13, 1]))
-    origin = np.array([canonical[list(MIDLINE), 0].mean(), canonical[13, 1] + 0.3 * gap, canonical[13, 2]], np.float32)
+    origin = np.array(
+        [canonical[list(MIDLINE), 0].mean(), canonical[13, 1] + 0.3 * min(gap, 0.07), canonical[13, 2]], np.float32
+    )
     chin = float(canonical[list(CHIN), 1].mean()) - 0.8 * gap
     width = float(canonical[308, 0] - canonical[78, 0])
-    own = _own_teeth(teeth or (picture, landmarks), canonical, origin, upper, per_unit)
+    own, edge = _own_teeth(teeth or (picture, landmarks), canonical, origin, upper, per_unit) or (None, 0.0)
     grain = min(grain_of(picture, landmarks), 12.0)
     mouth = Mouth(
         upper=_grained(upper if own is None else own, grain if own is None else 0.0, rng),
@@ -114,7 +121,7 @@ def prepare_mouth(
         colours=mouth_colours(picture, landmarks),
         skin=skin_colour(picture, landmarks),
         origin=origin,
-        measures=np.array([per_unit, blur, width, chin, gap, own is not None], np.float32),
+        measures=np.array([per_unit, blur, width, chin, gap, own is not None, edge], np.float32),
     )
     return {name: torch.from_numpy(np.ascontiguousarray(getattr(mouth, name))) for name in Mouth.__slots__}
 
@@ -155,7 +162,7 @@ def draw_layer(
 ) -> tuple[Float32[np.ndarray, "h w 7"], Float32[np.ndarray, "3 rows columns"]]:
     """The interior in its own light, and its sums per cell of the grid of looks. See mouth_kernel.py."""
     x = place.lips[:, 0].astype(np.float64)
-    edge = RESTING if mouth.own_teeth else state.upper
+    edge = mouth.own_edge if mouth.own_teeth else state.upper
     jaw = lower_edge(place, mouth.resting_chin) + state.lower
     arches = np.stack(
         [
@@ -195,13 +202,15 @@ def _own_teeth(
     origin: Float32[np.ndarray, " 3"],
     modelled: Float32[np.ndarray, "rh rw 4"],
     per_unit: float,
-) -> Float32[np.ndarray, "rh rw 4"] | None:
-    """The upper row as ``shown``, or ``None`` if it is not seen well enough."""
+) -> tuple[Float32[np.ndarray, "rh rw 4"], float] | None:
+    """The upper row as ``shown`` and the height of its edges, or ``None`` if it is not seen well enough."""
     picture, landmarks = shown
     pose = align(canonical, landmarks)
     place = locate(origin, landmarks, pose, picture.shape[:2])
     if place is None:
         return None
+    height = len(modelled)
+    modelled = np.pad(modelled, ((0, round(REACH * per_unit)), (0, 0), (0, 0)))
     along, down = row_grid(per_unit, modelled.shape[:2])
     points = UPPER_ARCH.points()
     x, z = (np.interp(along, points[:, 2], points[:, k]) for k in (0, 1))
@@ -219,7 +228,8 @@ def _own_teeth(
         above=(lips[1] - y).astype(np.float32),
         light=_light(y - lips[0], lips[1] - y, lips[2], z, place.gap).astype(np.float32),
     )
-    return own_row(picture, landmarks, seen, modelled, colours[0], per_unit)
+    found = own_row(picture, landmarks, seen, modelled, colours[0], per_unit)
+    return None if found is None else (found[0][:height], RESTING + found[1])
 
 
 def _light(below: np.ndarray, above: np.ndarray, across: np.ndarray, z: np.ndarray, gap: float) -> np.ndarray:

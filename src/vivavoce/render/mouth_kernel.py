@@ -66,7 +66,7 @@ def draw_interior(  # noqa: PLR0913, PLR0915, PLR0917
             top, bottom = lips[i, 1] * g + lips[i + 1, 1] * f, lips[i, 2] * g + lips[i + 1, 2] * f
             gap = bottom - top
             t, b = y - top, bottom - y
-            alpha = min(max(t * sharp + np.float32(0.5), ZERO), ONE) * min(max(b * sharp + np.float32(0.5), ZERO), ONE)
+            alpha = min(max(t * sharp + np.float32(0.7), ZERO), ONE) * min(max(b * sharp + np.float32(1.0), ZERO), ONE)
             alpha *= min(max(gap * sharp - np.float32(0.3), ZERO), ONE)
             if alpha <= np.float32(0.002):
                 continue

@@ -19,6 +19,7 @@ BEHIND = 0.035  # the front teeth lie this far behind the inner edge of the uppe
 COLUMNS = 65  # of the tables along the mouth
 MIDLINE = (1, 2, 164, 168, 6, 4)  # nose and philtrum: they keep the middle when the lips do not
 CHIN = (152, 148, 377, 175)
+_SEAM = 0.005  # face widths
 _NARROWEST = 0.05  # width in face widths under which a mouth is seen too much from the side to be painted
 
 
@@ -110,8 +111,9 @@ def _lips(ring: Float[np.ndarray, "22 2"]) -> Float32[np.ndarray, "n 4"] | None:
     x = np.linspace(left, right, COLUMNS)
     edges = [np.interp(x, _rising(edge[:, 0]), edge[:, 1]) for edge in (upper, lower)]
     for edge in edges:
-        for _ in range(2):
-            edge[1:-1] = np.convolve(edge, (0.25, 0.5, 0.25), "valid")
+        edge[1:-1] = np.convolve(edge, (0.25, 0.5, 0.25), "valid")
+    # The picture's own dark line along the lower lip belongs to the inside: paint over it.
+    edges[1] += _SEAM * np.clip((edges[1] - edges[0]) / 0.05, 0, 1)
     index = np.interp(x, _rising((upper[:, 0] + lower[:, 0]) / 2), np.linspace(0, 1, 11))
     return np.stack([x, *edges, index], 1).astype(np.float32)
 
