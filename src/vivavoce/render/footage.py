@@ -62,7 +62,7 @@ def mirrored(frame: int, length: int) -> int:
     return min(frame % period, period - frame % period) if length > 1 else 0
 
 
-def _rings(rest: Points, target: Points) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
+def _rings(rest: Points, target: Points) -> tuple[Float[np.ndarray, "r 2"], Float[np.ndarray, "r 2"]]:
     """Rings around the oval at rest and as they move: with the oval inside, not at all outside."""
     oval, moved = rest[list(OVAL), :2], target[list(OVAL), :2]
     middle = oval.mean(0)

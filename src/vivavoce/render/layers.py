@@ -109,12 +109,18 @@ def _ours(shape: tuple[int, int], landmarks: np.ndarray, others: list[np.ndarray
 
 
 def _plate(picture: Picture, opacity: Matte) -> Picture:
-    """The background, continued behind the person with its own grain."""
+    """The background, continued behind the person: at a quarter of the size what is near goes on (Telea 2004)."""
     reach = max(5, round(0.02 * max(opacity.shape))) | 1
     hole = cv2.dilate((opacity > 0.04).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
-    known = 1 - hole.astype(np.float32)
-    image = picture.astype(np.float32)
-    filled = fill_smoothly(image, known)
+    image, known = picture.astype(np.float32), 1 - hole.astype(np.float32)
+    height, width = opacity.shape
+    small = (max(2, width // 4), max(2, height // 4))
+    share = cv2.resize(known, small, interpolation=cv2.INTER_AREA)
+    coarse = (
+        cv2.resize(image * known[..., None], small, interpolation=cv2.INTER_AREA) / np.maximum(share, 1e-3)[..., None]
+    )
+    filled = cv2.inpaint(np.clip(coarse, 0, 255).astype(np.uint8), (share < 0.1).astype(np.uint8), 4, cv2.INPAINT_TELEA)
+    filled = cv2.resize(cv2.GaussianBlur(filled, (0, 0), 1.2).astype(np.float32), (width, height))
     seam = cv2.GaussianBlur(known, (0, 0), 2)[..., None] * known[..., None]
     return np.clip(filled + (image - filled) * seam + 0.5, 0, 255).astype(np.uint8)
 
@@ -122,17 +128,18 @@ def _plate(picture: Picture, opacity: Matte) -> Picture:
 def _foreground(picture: Picture, opacity: Matte, plate: Picture) -> UInt8[np.ndarray, "h w 4"]:
     """Colours of the person alone: at the edge the background's share is taken out (Porter & Duff 1984, solved).
 
-    Where little of a pixel is person the solution is noise, so colours from further inside take over.
+    The opacity is the one with which colours from further inside explain the picture best, together with the matte's;
+    then the colours are those that give back the picture exactly.
     """
     image, behind = picture.astype(np.float32), plate.astype(np.float32)
-    a = opacity[..., None]
-    solved = np.clip((image - (1 - a) * behind) / np.maximum(a, 0.05), 0, 255)
     inner = fill_smoothly(image, (opacity > 0.97).astype(np.float32))
-    trust = np.clip((a - 0.25) / 0.5, 0, 1)
-    colour = inner + (solved - inner) * trust
-    # Choose the opacity that, with these colours, gives back the picture exactly as far as possible.
-    span = colour - behind
-    best = ((image - behind) * span).sum(-1) / np.maximum(np.square(span).sum(-1), 64.0)
-    alpha = np.where(opacity > 0.97, 1.0, np.clip(best, 0, 1) * 0.5 + opacity * 0.5)
-    alpha = np.where(opacity < 0.02, 0.0, alpha)
-    return np.dstack([np.clip(colour + 0.5, 0, 255), alpha * 255 + 0.5]).astype(np.uint8)
+    span, differs = inner - behind, image - behind
+    best = (differs * span).sum(-1) / np.maximum(np.square(span).sum(-1), 64.0)
+    alpha = 0.5 * (np.clip(best, 0, 1) + opacity)
+    # No colour is darker than black or lighter than white: what differs more from the background is more opaque.
+    least = np.where(differs > 0, differs / np.maximum(255 - behind, 1), -differs / np.maximum(behind, 1)).max(-1)
+    alpha = np.clip(np.maximum(alpha, least), 0, 1)
+    alpha = np.ceil(np.where(opacity > 0.97, 1.0, np.where(opacity < 0.02, 0.0, alpha)) * 255)
+    solved = behind + differs * 255 / np.maximum(alpha, 1)[..., None]
+    colour = np.where(alpha[..., None] > 0, solved, inner)
+    return np.dstack([np.clip(colour + 0.5, 0, 255), alpha]).astype(np.uint8)

@@ -74,7 +74,7 @@ class Likeness:
         shape[:, 1] += self.lips @ self._lip_error(shape, model, row.expression)
         if lower:
             return self.pose.apply(shape), self.pose
-        self._widen_eyes(shape, row.eyelids)
+        self._widen_eyes(shape, row.eyelids / np.maximum(self.reference.eyelids, 0.3))
         pose = self._turned(row)
         return pose.apply(shape), pose
 

@@ -31,7 +31,7 @@ _MOUTH = "mouth."  # what names of the mouth's tensors in the cache begin with
 _CLIP_BYTES = 48 << 20  # of pictures handed out at once
 _MISFIT = 0.045  # fit error in face widths above which the mesh is probably no human face
 _REFUSED = 0.09
-_TURNED = 20.0  # degrees of yaw above which the user is told
+_TURNED = 16.0  # degrees of yaw above which the user is told
 _SEARCHED = 50  # first frames of a video in which a face must be seen
 
 Paint = Callable[..., None]  # paint_mouth with the person's mouth filled in
@@ -188,7 +188,8 @@ def _still_frame(portrait: Portrait) -> Draw:
     cache, model, framing = portrait.cache, FaceModel.pretrained(), _framing_of(portrait)
     layers = Layers(cache["foreground"].numpy(), cache["plate"].numpy(), bool(cache["separate"]))
     sitter = likeness(cache["landmarks"][0].numpy(), model, portrait.reference[0].double().numpy())
-    photo = Photo(model, sitter, layers, _free_borders(framing))
+    region = _region(cache["picture"].numpy(), framing)
+    photo = Photo(model, sitter, region, layers, _free_borders(framing))
     still = np.ascontiguousarray(cache["picture"].permute(2, 0, 1).numpy())
     blend = _blend(photo.sampling.shape[:2], _free_borders(framing))
     left, top, _, _ = framing.region

@@ -21,10 +21,21 @@ _TEAR = 5.0  # pixels between the sources of neighbouring pixels that make an ed
 class Photo:
     """Buffers and precomputed parts for drawing one portrait; one per stream, frames do not depend on each other."""
 
-    def __init__(self, model: FaceModel, sitter: Likeness, layers: Layers, free: tuple[bool, bool, bool, bool]) -> None:
+    def __init__(
+        self,
+        model: FaceModel,
+        sitter: Likeness,
+        picture: UInt8[np.ndarray, "h w 3"],
+        layers: Layers,
+        free: tuple[bool, bool, bool, bool],
+    ) -> None:
         height, width = layers.plate.shape[:2]
         self.model, self.sitter, self.layers = model, sitter, layers
         self.foreground = layers.foreground.copy()
+        self.plate = layers.plate.copy()
+        self.margin = np.flatnonzero((layers.foreground[..., 3] == 0) & (layers.plate != picture).any(-1))
+        self.rest = picture.reshape(-1, 3)[self.margin].astype(np.float32)
+        self.guess = layers.plate.reshape(-1, 3)[self.margin].astype(np.float32)
         self.packed = self.foreground.view("<u4")[..., 0]
         self.eyes = prepare_eyes(layers.foreground, sitter.landmarks)
         self.face = face_triangles(model.triangles, model.mean)
@@ -42,14 +53,26 @@ class Photo:
     def draw(self, row: Row) -> tuple[UInt8[np.ndarray, "h w 3"], Points, Pose]:
         """The region for one motion row (overwritten by the next), the landmarks it shows and the head pose."""
         target, pose = self.sitter.posed(self.model, row)
-        self._paint_eyes(row.eyelids, row.gaze)
+        was = self.sitter.reference
+        self._paint_eyes(row.eyelids / np.maximum(was.eyelids, 0.3), row.gaze - was.gaze)
         self._warp(target, pose)
-        compose(self.packed, self.bare, self.layers.plate, self.sampling, self.drawn)
+        self._settle(target)
+        compose(self.packed, self.bare, self.plate, self.sampling, self.drawn)
         # Only the face hides parts of itself and of what is behind.
         corner, end = np.maximum(target[:, :2].min(0) - 3, 0).astype(int), target[:, :2].max(0).astype(int) + 4
         box = (slice(corner[1], max(end[1], 0)), slice(corner[0], max(end[0], 0)))
         soften_tears(self.sampling[box], np.float32(_TEAR), self.drawn[box].copy(), self.drawn[box])
         return self.drawn, target, pose
+
+    def _settle(self, target: Points) -> None:
+        """Beside the person the plate is a guess, lest edges that the matte missed stay behind when the head moves.
+
+        While it is still where it was, the picture itself is better.
+        """
+        oval = list(OVAL)
+        moved = np.abs(target[oval, :2] - self.sitter.landmarks[oval, :2]).max() / self.sitter.pose.scale
+        share = smoothstep((moved - 0.005) / 0.03)
+        self.plate.reshape(-1, 3)[self.margin] = self.rest + (self.guess - self.rest) * share + 0.5
 
     def _paint_eyes(self, eyelids: Float[np.ndarray, " 2"], gaze: Float[np.ndarray, " 2"]) -> None:
         for eye, openness in zip(self.eyes, eyelids, strict=True):

@@ -95,10 +95,10 @@ def normals(triangles: Int[np.ndarray, "f 3"], shape: Points) -> Points:
     return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9)
 
 
-def smoothstep(x: np.ndarray) -> np.ndarray:
+def smoothstep(x: np.ndarray | float) -> np.ndarray:
     """0 below 0, 1 above 1, without corners between."""
-    x = np.clip(x, 0, 1)
-    return x * x * (3 - 2 * x)
+    x = np.clip(np.asarray(x, np.float64), 0, 1)
+    return np.asarray(x * x * (3 - 2 * x))
 
 
 def _head_weight(shape: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
