@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -16,11 +17,13 @@ from vivavoce.data.clips import Recording
 from vivavoce.data.prepare import Prepared
 from vivavoce.evaluate import metrics
 from vivavoce.evaluate.metrics import Landmarks, Mouth, Rgb
+from vivavoce.evaluate.seen import Follower
+from vivavoce.evaluate.talking import Watched
 from vivavoce.face.mesh import OVAL
-from vivavoce.face.track import FaceTracker
 from vivavoce.media.read import read_video
-from vivavoce.system import Portrait, System
-from vivavoce.timeline import Clock
+from vivavoce.motion.space import Motion
+from vivavoce.system import Drive, Portrait, Renderer, System
+from vivavoce.timeline import Clock, Span
 
 EVERY = 8  # frames between two that are compared pixel by pixel
 HEAD = 2.5  # side of the compared square over the face's width in the first frame
@@ -85,56 +88,88 @@ class Tally:
         return {name: self.sums[name] / count for name, count in self.counts.items()}
 
 
+def first_seen(recording: Recording, clip: Prepared, size: int) -> tuple[UInt8[Tensor, "1 3 s s"], View]:
+    """The first frame that shows the face, as a portrait of ``size`` pixels, and the square it was cut from."""
+    index = int(clip.valid.argmax())
+    frame = next(islice(read_video(recording.path, Clock().fps), index, None))
+    place = view(clip.landmarks[index].astype(np.float64), frame.shape[2], frame.shape[1], size)
+    return torch.from_numpy(place.picture(frame)).permute(2, 0, 1)[None].contiguous(), place
+
+
 def compare(
-    recording: Recording, clip: Prepared, whole: System, plain: System, *, size: int, tracker: FaceTracker
+    recording: Recording, clip: Prepared, whole: System, plain: Renderer, *, size: int, tracker: Follower
 ) -> Tally:
-    """Figures of one recording; ``whole`` and ``plain`` are systems driven by it, with and without painted mouths."""
-    first = next(read_video(recording.path, Clock().fps))
-    place = view(clip.landmarks[0].astype(np.float64), first.shape[2], first.shape[1], size)
-    source = torch.from_numpy(place.picture(first)).permute(2, 0, 1)[None].contiguous()
-    shown = [_drawn(system, source, len(clip.rows)) for system in (whole, plain)]
+    """Figures of one recording: ``whole`` is the system driven by it, ``plain`` draws the same motion otherwise."""
+    source, place = first_seen(recording, clip, size)
     true = (place.picture(picture) for picture in read_video(recording.path, Clock().fps))
-    return _tally(true, shown, place, clip, tracker)
+    return _tally(true, _drawn(whole, plain, source, len(clip.rows)), place, clip, tracker)
 
 
-def _drawn(system: System, source: UInt8[Tensor, "1 3 s s"], frames: int) -> Iterator[Rgb]:
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One frame by the system and, where pictures are compared, by the plain warp."""
+
+    whole: Rgb
+    plain: Rgb | None
+
+
+def _drawn(whole: System, plain: Renderer, source: UInt8[Tensor, "1 3 s s"], frames: int) -> Iterator[Drawn]:
     """Frames of a driven system, one by one; silence of the right length says how many."""
     with torch.inference_mode():
-        portrait: Portrait = system.renderer.portrait(source)
-    pieces = (torch.zeros(system.clock.sample(n + 1) - system.clock.sample(n)) for n in range(frames))
-    for piece in system.stream(portrait, pieces):
-        yield from piece.rgb.permute(0, 2, 3, 1).numpy()
+        portrait = whole.renderer.portrait(source)
+    watched = Watched(whole.renderer.space, drawing=whole.renderer)
+    pieces = (torch.zeros(whole.clock.sample(n + 1) - whole.clock.sample(n)) for n in range(frames))
+    index = 0
+    for clip in replace(whole, renderer=watched).stream(portrait, pieces):
+        rows = torch.cat(watched.rows)  # of this clip: the renderer keeps up with the motion
+        watched.rows.clear()
+        for picture, row in zip(clip.rgb, rows, strict=True):
+            other = _redrawn(plain, portrait, row) if index % EVERY == 0 else None
+            yield Drawn(_upright(picture), other)
+            index += 1
 
 
-def _tally(
-    true: Iterator[Rgb], shown: Sequence[Iterator[Rgb]], place: View, clip: Prepared, tracker: FaceTracker
-) -> Tally:
+def _redrawn(plain: Renderer, portrait: Portrait, row: Float[Tensor, " d"]) -> Rgb:
+    """One row drawn by another renderer of the same kind."""
+    drive = Drive(Motion(Span(0, 1), plain.space, row[None]), row.new_zeros(1, 0))
+    with torch.inference_mode():
+        return _upright(next(iter(plain.frames(portrait, [drive]))).rgb[0])
+
+
+def _upright(picture: UInt8[Tensor, "3 h w"]) -> Rgb:
+    return np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
+
+
+def _tally(true: Iterator[Rgb], shown: Iterator[Drawn], place: View, clip: Prepared, tracker: Follower) -> Tally:
     out, still, before = Tally(), None, (None, None)
-    frames = zip(true, *shown, strict=False)  # the true video may end a frame early or late
-    followed: list[np.ndarray] = []
+    pair: list[tuple[Rgb, Drawn]] = []
 
     def drawn() -> Iterator[Rgb]:
-        for pictures in frames:
-            followed[:] = pictures
-            yield np.ascontiguousarray(pictures[1])
+        for real, made in zip(true, shown, strict=False):  # the true video may end a frame early or late
+            pair[:] = [(real, made)]
+            yield made.whole
 
     for index, face in enumerate(tracker.follow(drawn())):
-        real, pictures = followed[0], followed[1:]
-        still = real if still is None else still
-        if index >= len(clip.valid) or not clip.valid[index] or not index:
+        real, made = pair[0]
+        if index >= len(clip.valid) or not clip.valid[index]:
+            continue
+        if still is None:
+            still = real
             continue
         landmarks = place.points(clip.landmarks[index].astype(np.float64))
-        if index % EVERY == 0:
-            _add_closeness(out, real, dict(zip(NAMES, (*pictures, still), strict=True)), landmarks)
+        if made.plain is not None:
+            shown_now: dict[str, Rgb] = dict(zip(NAMES, (made.whole, made.plain, still), strict=True))
+            _add_closeness(out, real, shown_now, landmarks)
         out.add("face found", float(face is not None))
-        before = _add_mouth(out, (real, landmarks), (pictures[0], face and face.landmarks.astype(np.float64)), before)
+        seen = face.landmarks.astype(np.float64) if face else None
+        before = _add_mouth(out, (real, landmarks), (made.whole, seen), before)
     return out
 
 
 def _add_closeness(out: Tally, real: Rgb, pictures: Mapping[str, Rgb], landmarks: Landmarks) -> None:
     boxes = metrics.regions(landmarks, real.shape[1], real.shape[0])
     for name, picture in pictures.items():
-        for region, (psnr, ssim) in metrics.closeness(np.ascontiguousarray(picture), real, boxes).items():
+        for region, (psnr, ssim) in metrics.closeness(picture, real, boxes).items():
             out.add(f"{name}/{region}/psnr", psnr)
             out.add(f"{name}/{region}/ssim", ssim)
 

@@ -1,11 +1,10 @@
-"""Results as Markdown tables."""
+"""What was measured, and its tables in Markdown."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 REGIONS = ("frame", "face", "eyes", "mouth")
 
@@ -34,25 +33,20 @@ class Bar:
         return f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
 
 
-class Measured(Protocol):
-    """What a report tells of; see :class:`vivavoce.evaluate.suite.Results`."""
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything measured. Figures are means over frames unless their name says otherwise."""
 
-    @property
-    def split(self) -> str: ...
-    @property
-    def system(self) -> str: ...
-    @property
-    def clips(self) -> Sequence[str]: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def reenactment(self) -> Mapping[str, float]: ...
-    @property
-    def talking(self) -> Mapping[str, Mapping[str, float]]: ...
-    @property
-    def bars(self) -> Sequence[Bar]: ...
-    @property
-    def by_clip(self) -> Mapping[str, Mapping[str, float]]: ...
+    data: str
+    split: str
+    system: str
+    clips: list[str]
+    seconds: float
+    reenactment: dict[str, float]
+    talking: dict[str, dict[str, float]]  # by what made the motion
+    seen: dict[str, float]  # of drawn and tracked frames
+    bars: list[Bar]
+    by_clip: dict[str, dict[str, float]]
 
 
 COLUMNS = {
@@ -82,7 +76,7 @@ over seeds.
 """
 
 
-def markdown(results: Measured) -> str:
+def markdown(results: Results) -> str:
     """The tables: bars, speech-driven motion, self-reenactment, clip by clip."""
     clips = f"{len(results.clips)} clips, {results.seconds:.0f} s"
     parts = [
@@ -91,6 +85,7 @@ def markdown(results: Measured) -> str:
         "## Speech-driven motion against what the person really did",
         _talking(results.talking),
         WORDS,
+        _seen(results.seen),
         "## Self-reenactment: the first frame moved like the rest of the video",
         _redrawn(results.reenactment),
         "## By clip",
@@ -107,6 +102,14 @@ def _bars(bars: Sequence[Bar]) -> str:
 def _talking(made: Mapping[str, Mapping[str, float]]) -> str:
     rows = [(name, *(_number(figures.get(key, math.nan)) for key in COLUMNS)) for name, figures in made.items()]
     return table(("motion by", *COLUMNS.values()), rows)
+
+
+def _seen(found: Mapping[str, float]) -> str:
+    return (
+        f"Of {found['frames']:.0f} frames drawn from sound and tracked again, {100 * found['face_found']:.1f}% show a "
+        f"face; the lip opening seen in them correlates by {found['correlation']:.2f} with the one meant (lag "
+        f"{found['lag']:.0f}, gain {found['gain']:.2f}) and by {found['truth']:.2f} with the true one."
+    )
 
 
 def _redrawn(figures: Mapping[str, float]) -> str:

@@ -176,7 +176,7 @@ def pooled(scores: Sequence[Score]) -> dict[str, float]:
     }
 
 
-def after_speech(made: Rows, speech_frames: int) -> Track:
+def after_speech(made: Rows, speech_frames: int) -> Float[np.ndarray, " _t"]:
     """Opening in the silence that follows ``speech_frames`` frames of speech, over the wide opening in that speech."""
     opening = lipsync.lips(made).opening
     return opening[speech_frames + UNTIL_CLOSED :] / lipsync.wide(opening[:speech_frames])
