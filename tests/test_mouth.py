@@ -29,9 +29,7 @@ def portrait(opening: float = 0.0, colour: tuple[int, int, int] = LIP):
 def painted(mouth, opening: float, interior=ZERO, turn=(0.0, 0.0, 0.0), shift=0.0):
     image, _, shape, pose = portrait(opening)
     offset = np.array([shift, shift, 0])
-    turned = type(pose)(
-        pose.scale, rotation_matrix(np.array(turn, float)) @ pose.rotation, pose.translation + [shift, shift, 0]
-    )
+    turned = type(pose)(pose.scale, rotation_matrix(np.array(turn, float)) @ pose.rotation, pose.translation + offset)
     target = turned.apply(shape)
     before = image.copy()
     paint_mouth(image, mouth, target, turned, np.asarray(interior, float))
