@@ -36,8 +36,6 @@ PIECES = {  # file -> (minutes, seed, kept out of training, natural voices)
     "unseen": (8.0, 2, True, False),
     "unseen_flite": (4.0, 3, True, True),
 }
-# Lips that close or touch the teeth are short and seen at once: a row of theirs counts twice.
-IMPORTANCE = torch.tensor([2.0 if name in "mpbfv" else 1.0 for name in phones.CLASSES])
 CONDITIONS: dict[str, float | None] = {"clean": None, "10 dB": 10.0, "0 dB": 0.0}  # speech above noise
 
 
@@ -156,11 +154,20 @@ class PhoneTask:
     """Classify every 20 ms row; the classifier is judged on unseen voices and languages.
 
     ``start`` names weights to go on from. Their last layers then stay as they are, so that the features keep their
-    meaning and what was trained on the old features still works with the new ones.
+    meaning and what was trained on the old features still works with the new ones. ``lips`` is the weight of a row in
+    which lips close or touch the teeth: such rows are few, and seen at once.
     """
 
-    def __init__(self, config: PhoneConfig, exam_speech: Callable[[], Corpus], start: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        config: PhoneConfig,
+        exam_speech: Callable[[], Corpus],
+        *,
+        start: str | Path | None = None,
+        lips: float = 1.0,
+    ) -> None:
         self.network = PhoneNetwork(config)
+        self.importance = torch.tensor([lips if name in "mpbfv" else 1.0 for name in phones.CLASSES])
         self.anchored = start is not None
         if start is not None:
             weights.load_into(self.network, start).train().requires_grad_(True)
@@ -180,7 +187,7 @@ class PhoneTask:
         logits, _, _ = self.network(batch.rows, self.network.start(len(batch.rows)))
         truth = batch.classes.unflatten(1, (-1, 2))[:, : logits.shape[1]]
         halves = [
-            cross_entropy(logits.mT, truth[..., half], IMPORTANCE, ignore_index=UNKNOWN, label_smoothing=0.05)
+            cross_entropy(logits.mT, truth[..., half], self.importance, ignore_index=UNKNOWN, label_smoothing=0.05)
             for half in (0, 1)
         ]
         yield Objective("phones", (halves[0] + halves[1]) / 2)
@@ -227,7 +234,7 @@ def refined() -> Recipe:
     return replace(
         main(),
         name="phones-refined",
-        task=partial(PhoneTask, PhoneConfig(), unseen, start="phones"),
+        task=partial(PhoneTask, PhoneConfig(), unseen, start="phones", lips=2.0),
         steps=400,
         lr={"phones": 2e-3},
         warm_up=40,
