@@ -73,6 +73,14 @@ def test_teeth_without_a_face_are_refused(real_cli, place, speech, photo):
     refused(animate(real_cli, place, speech, photo, "--teeth", place / "in" / "teeth.png"), place, "teeth")
 
 
+def test_own_teeth_are_taken_in_reenactment_too(real_cli, place, photo):
+    photo.save(place / "in" / "p.png")
+    words = ("-o", place / "out" / "a.mp4", "--size", "256", "--teeth", place / "in" / "p.png")
+    driving = place / "in" / "p.gif"
+    photo.save(driving, save_all=True, append_images=[photo.rotate(4), photo.rotate(8)], duration=40)
+    made(real_cli("reenact", place / "in" / "p.png", driving, *words), place, frames=3)
+
+
 def test_a_driving_video_without_a_face_is_refused(real_cli, place, photo):
     from media_files import film
 

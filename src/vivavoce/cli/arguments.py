@@ -62,6 +62,8 @@ def _animate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--gaze", type=pair(-0.3, 0.3), metavar="X,Y", help="look aside: right and down in eye widths, -0.3 to 0.3"
     )
+    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to compute (default: auto)")
+    command.add_argument("--backend", metavar="NAME", help="how to run the networks (default: the fastest here)")
     _appearance(command)
 
 
@@ -93,8 +95,6 @@ def _appearance(command: argparse.ArgumentParser) -> None:
         "--mouth-gain", type=number(0.0, 2.0), metavar="X", help="how much the mouth moves (default: 1)"
     )
     command.add_argument("--teeth", type=Path, metavar="PHOTO", help="photo of the same person showing teeth")
-    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to compute (default: auto)")
-    command.add_argument("--backend", metavar="NAME", help="how to run the networks (default: the fastest here)")
 
 
 def _bench(command: argparse.ArgumentParser) -> None:
@@ -112,7 +112,9 @@ def _doctor(command: argparse.ArgumentParser) -> None:
 
 def _prepare(command: argparse.ArgumentParser) -> None:
     command.add_argument("data", type=Path, metavar="DATA", help="folder with manifest.csv")
-    command.add_argument("--out", type=Path, default=Path("runs/motion"), metavar="DIR", help="one file a clip goes here")
+    command.add_argument(
+        "--out", type=Path, default=Path("runs/motion"), metavar="DIR", help="where one file a clip goes"
+    )
 
 
 def _train(command: argparse.ArgumentParser) -> None:

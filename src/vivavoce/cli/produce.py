@@ -88,7 +88,7 @@ def _options(arguments: argparse.Namespace, **more: Any) -> dict[str, Any]:
     if arguments.freeze_head:
         changes["pose_scale"] = 0.0
     changes = {name: value for name, value in changes.items() if value is not None}
-    options = {name: getattr(arguments, name) for name in ("size", "crop", "face", "device", "backend")}
+    options = {name: getattr(arguments, name, None) for name in ("size", "crop", "face", "device", "backend")}
     options |= {"teeth": read_image(arguments.teeth) if arguments.teeth else None, **more}
     options["edit"] = Edit(**changes) if changes else None
     return {name: value for name, value in options.items() if value is not None}

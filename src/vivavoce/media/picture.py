@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +60,21 @@ def read_animation(path: Path, *, seconds_apart: float, frames: int, long_side: 
         # A photo with a depth map or a preview beside it (MPO, multi-page TIFF) is no animation.
         if getattr(picture, "n_frames", 1) == 1 or picture.format not in {"GIF", "WEBP", "PNG", "AVIF"}:
             return _tensor(_loaded(path, picture, MAX_SIDE))[None]
-        shown = itertools.islice(_shown(path, picture, seconds_apart, long_side), frames)
-        return torch.stack(list(shown))
+        return stacked(_shown(path, picture, seconds_apart, long_side), frames)
+
+
+def stacked(frames: Iterable[UInt8[Tensor, "3 h w"]], limit: int) -> UInt8[Tensor, "s 3 h w"]:
+    """The first ``limit`` of ``frames`` as one tensor, without holding any of them twice."""
+    film: Tensor | None = None
+    count = 0
+    for frame in itertools.islice(frames, limit):
+        if film is None:
+            film = torch.empty(limit, *frame.shape, dtype=torch.uint8)  # what stays unwritten takes no memory
+        film[count] = frame
+        count += 1
+    if film is None:
+        raise InputError("a portrait needs at least one frame")
+    return film[:count]
 
 
 def _shown(path: Path, film: Image.Image, seconds_apart: float, long_side: int) -> Iterator[UInt8[Tensor, "3 h w"]]:

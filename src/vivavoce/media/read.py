@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from fractions import Fraction
 from pathlib import Path
 
-import torch
-
 from vivavoce.media.container import VIDEO_KINDS, Contents, contents
 from vivavoce.media.film import read_video
-from vivavoce.media.picture import KINDS, is_picture, read_animation, read_image
+from vivavoce.media.picture import KINDS, is_picture, read_animation, read_image, stacked
 from vivavoce.media.sound import Soundtrack, read_audio, read_soundtrack
 from vivavoce.system import Source
 
@@ -40,4 +37,4 @@ def read_source(path: str | Path, fps: Fraction | int = 25, *, frames: int = 250
         apart = float(1 / Fraction(fps))
         return read_animation(path, seconds_apart=apart, frames=frames, long_side=MOVING_SIDE)
     contents(path, accepted=PORTRAITS)  # refuses all other files in words that fit a portrait
-    return torch.stack(list(itertools.islice(read_video(path, fps, long_side=MOVING_SIDE), frames)))
+    return stacked(read_video(path, fps, long_side=MOVING_SIDE), frames)

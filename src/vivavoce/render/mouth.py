@@ -86,7 +86,7 @@ def prepare_mouth(
     landmarks: Points,
     canonical: Points,
     pose: Pose,
-    teeth: tuple[Picture, Points] | None = None,
+    teeth: tuple[UInt8[np.ndarray, "h2 w2 3"], Points] | None = None,
 ) -> dict[str, Tensor]:
     """Paint the layers of one person's mouth.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice, repeat
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,7 +18,7 @@ from vivavoce.motion.space import FACE_MESH, Motion, MotionSpace
 from vivavoce.motion.track import track
 from vivavoce.render.mesh import MeshRenderer
 from vivavoce.streams import windows
-from vivavoce.system import Drive, Features, Portrait, System
+from vivavoce.system import Drive, Features, Portrait, Source, System
 from vivavoce.timeline import Clock, Pcm, Span
 
 HOP = 5  # frames handed on at a time
@@ -84,7 +85,7 @@ def assemble(
     size: int = 512,
     crop: bool = False,
     face: str | int = "largest",
-    teeth: Tensor | None = None,
+    teeth: Source | None = None,
     edit: Edit | None = None,
 ) -> System:
     """A system whose motion is tracked from ``driving``.
@@ -94,5 +95,6 @@ def assemble(
     ``moda``; there is no network in it, so no device to choose.
     """
     edit = replace(edit or Edit(), relative=EVERYTHING if relative else POSE)
-    renderer = MeshRenderer(size=size, crop=crop, face=face, teeth=teeth)
+    shown = None if teeth is None else np.ascontiguousarray(teeth[0].permute(1, 2, 0).numpy())
+    renderer = MeshRenderer(size=size, crop=crop, face=face, teeth=shown)
     return System("reenact", Clock(), Deaf(), TrackedMotion(Path(driving)), renderer, edit)
