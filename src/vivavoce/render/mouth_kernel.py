@@ -193,9 +193,11 @@ def compose_interior(image, layer, relight, lip, opacity, colourful):
             )
             grey = np.float32(0.299) * layer[py, px, 0] + np.float32(0.587) * layer[py, px, 1]
             grey += np.float32(0.114) * layer[py, px, 2]
+            shade = max(ONE - gain, ZERO) * colourful  # light between lips has been reflected by flesh
             for c in range(3):
                 tint = layer[py, px, c] - grey + red * (np.float32(0.667) if c == 0 else np.float32(-0.333)) / gain
-                value = max((grey + tint * colourful) * gain, ZERO)
+                warmth = np.float32(0.10) if c == 0 else np.float32(-0.08 - 0.06 * (c - 1))
+                value = max((grey + tint * colourful) * gain * (ONE + warmth * shade), ZERO)
                 value += (lip[c] - value) * layer[py, px, WET]
                 value = image[py, px, c] + (value - image[py, px, c]) * alpha
                 image[py, px, c] = np.uint8(min(value + np.float32(0.5), np.float32(255)))

@@ -11,7 +11,10 @@ from vivavoce.face.mesh import LOWER_INNER, LOWER_OUTER, UPPER_INNER, UPPER_OUTE
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
-_DARKEST, _BRIGHTEST = 0.30, 1.9  # relighting keeps within these factors: dark stays dark, nothing burns out
+_DARKEST, _BRIGHTEST = 0.42, 1.8  # relighting keeps within these factors: dark stays dark, nothing burns out
+_OTHER_SIDE = (
+    0.35  # of the mirrored look is mixed in: where the light comes from is told by the portrait, not the sound
+)
 _FLOOR = 12.0  # 0-255; added to both sides of the ratio, so that blacks are not amplified
 _AROUND = (33, 263, 61, 291, 10, 152)  # eyes, mouth, forehead and chin
 
@@ -97,6 +100,7 @@ def relighting(
     count = _blurred(drawn[2]) + 1e-3
     own, own_red = _blurred(drawn[0]) / count, _blurred(drawn[1]) / count
     look = basis.look(interior, opening)
+    look = look + _OTHER_SIDE * (look[..., ::-1] - look)
     bright = float(luminance(skin))
     wanted = np.maximum(_blurred(look[0]), 0.04) * bright
     sure = 1 - np.exp(-float(np.square(interior).sum()) / 3)

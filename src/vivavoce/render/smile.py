@@ -129,7 +129,7 @@ def _steadied(line: Float32[np.ndarray, " w"], reach: int) -> Float32[np.ndarray
     """The line without columns that differ much from the median of their neighbours within ``reach``."""
     padded = np.pad(line, reach, mode="edge")
     median = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1), axis=1)
-    steady = np.clip(line, median - 0.25 * reach, median + 0.25 * reach).astype(np.float32)
+    steady = np.clip(line, median - 0.12 * reach, median + 0.12 * reach).astype(np.float32)
     return cv2.medianBlur(steady[None], 5)[0]
 
 
