@@ -1,10 +1,15 @@
 import pytest
 import torch
 
+from vivavoce.emotion.labels import probabilities
 from vivavoce.errors import InputError
+from vivavoce.face.model import FaceModel
+from vivavoce.motion import lips
 from vivavoce.motion.space import FACE_MESH
 from vivavoce.recipes.moda import moda_toy
+from vivavoce.system import Features, Portrait
 from vivavoce.systems import moda
+from vivavoce.timeline import Span
 
 
 def test_unknown_emotion_device_and_backend_name_what_exists():
@@ -27,13 +32,45 @@ def test_lips_start_from_less_noise_than_the_rest():
     made = moda.generator(flow, speech=3)
     noise = torch.randn(4000, FACE_MESH.dim, generator=torch.Generator().manual_seed(0))
     assert made.spread is not None
-    shaped = noise @ made.spread
-    opening = shaped[:, FACE_MESH.slice("expression")] * flow.std[FACE_MESH.slice("expression")]
-    from vivavoce.face.model import FaceModel
-    from vivavoce.motion import lips
+    shaped, expression = noise @ made.spread, FACE_MESH.slice("expression")
+    read = flow.std[expression] * lips.opening(FaceModel.pretrained())
+    share = float((shaped[:, expression] @ read).std() / (noise[:, expression] @ read).std())
+    assert share == pytest.approx(moda.LIP_NOISE, abs=0.1)
+    for name, more in (("rotation", moda.POSE_NOISE), ("eyelids", moda.LID_NOISE), ("gaze", 1.0)):
+        at = FACE_MESH.slice(name)
+        torch.testing.assert_close(shaped[:, at], more * noise[:, at])
 
-    read = lips.opening(FaceModel.pretrained())
-    full = noise[:, FACE_MESH.slice("expression")] * flow.std[FACE_MESH.slice("expression")]
-    assert float((opening @ read).std()) < 0.5 * float((full @ read).std())
-    assert torch.equal(shaped[:, FACE_MESH.slice("rotation")], noise[:, FACE_MESH.slice("rotation")])
-    assert torch.equal(shaped[:, FACE_MESH.slice("eyelids")], noise[:, FACE_MESH.slice("eyelids")])
+
+def test_at_most_eight_calls_of_the_network_per_window():
+    flow, calls = moda_toy().task().flow.eval(), []
+    flow.net.register_forward_hook(lambda *_: calls.append(1))
+    emotion = probabilities("anger")
+    made = moda.generator(flow, speech=3, emotion=emotion)
+    portrait = Portrait(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), torch.zeros(1, FACE_MESH.dim), {})
+    heard = [Features(Span(0, made.hop), torch.rand(made.hop, flow.audio_dim))]
+    assert sum(len(d.motion.span) for d in made.drives(portrait, heard, seed=0)) == made.hop
+    assert len(calls) <= 8
+
+
+def test_the_shipped_generator_keeps_its_promises():
+    """Six tenths of a second of look-ahead, lips that move with speech and rest without, and a head that stays."""
+    from vivavoce.motion.flow import load
+    from vivavoce.speech.encoder import CHANNELS, LOOKAHEAD, channel
+
+    flow = load("moda")
+    assert flow.audio_dim == len(CHANNELS)
+    closed = (channel("closed first"), channel("closed second"))
+    made = moda.generator(flow, speech=channel("speech"), closed=closed)
+    assert made.hop + made.lookahead + LOOKAHEAD <= 15
+    rng = torch.Generator().manual_seed(0)
+    audio = flow.audio_mean + flow.audio_std * torch.randn(200, flow.audio_dim, generator=rng)
+    audio[:, channel("speech")] = (torch.arange(200) < 100).float()
+    audio[:, list(closed)] = 0.0
+    portrait = Portrait(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), torch.zeros(1, FACE_MESH.dim), {})
+    with torch.inference_mode():
+        drives = list(made.drives(portrait, [Features(Span(0, 200), audio)], seed=1))
+    rows = torch.cat([d.motion.rows for d in drives])
+    opening = rows[:, FACE_MESH.slice("expression")] @ lips.opening(FaceModel.pretrained())
+    assert float(opening[:100].std()) > 0.01
+    assert float(opening[112:].abs().max()) < 0.1 * float(opening[:100].max())
+    assert rows[:, FACE_MESH.slice("rotation")].abs().max() < 30
