@@ -29,6 +29,7 @@ _EYES = ((LEFT_UPPER_LID, LEFT_LOWER_LID, LEFT_IRIS), (RIGHT_UPPER_LID, RIGHT_LO
 _SMALLEST = 6.0  # eye width in pixels under which an eye is left alone
 _RAISE, _LOWER = 0.10, 0.18  # the painted opening reaches this far beyond the lid points, in openings
 _LASHES = 0.17  # height of the band of lashes above the lid, in eye widths
+_FORWARD = 0.4  # how far the middle of a closed lid takes on the brightness of the skin around the eye
 _FARTHEST = np.array([0.2, 0.12])  # of the iris from its place, in eye widths
 
 
@@ -217,16 +218,22 @@ def _skin(seen: np.ndarray, across: np.ndarray, down: np.ndarray, upper: np.ndar
     bump = np.clip(4 * (across + 0.1) * (1.1 - across) / 1.44, 0, 1) ** 0.5
     height = _LASHES * width * bump
     unknown = (down > upper - height) & (down < lower) & (bump > 0)
-    unknown = cv2.GaussianBlur(cv2.dilate(unknown.astype(np.float32), np.ones((3, 3))), (0, 0), 0.7)
+    hard = cv2.dilate(unknown.astype(np.float32), np.ones((3, 3)))
+    unknown = np.maximum(hard * (down > upper), cv2.GaussianBlur(hard, (0, 0), max(0.7, 0.03 * width)))
     sources = [(1 - unknown) * side for side in (down < upper, down > lower)]
     from_above, from_below = (fill_smoothly(seen, source.astype(np.float32) + 1e-4) for source in sources)
-    # The closed lid comes forward, out of the shadow of the brow: the nearer its edge, the more like the lower lid.
-    ramp = 0.15 + 0.5 * np.clip((down - upper) / np.maximum(lower - upper, 1), 0, 1)
-    smooth = cv2.GaussianBlur(from_above + (from_below - from_above) * ramp[..., None], (0, 0), 0.03 * width)
+    # The closed lid comes forward, out of the shadow of the brow and of the lashes: lighter towards its middle.
+    ramp = np.clip((down - upper) / np.maximum(lower - upper, 1), 0, 1)
+    smooth = from_above + (from_below - from_above) * (0.2 + 0.4 * ramp)[..., None]
+    around = seen[(np.abs(across - 0.5) < 0.7) & ((down > lower + 0.25 * width) | (down < upper - height - 2))]
+    if len(around):
+        bright = around[around.sum(1) >= np.median(around.sum(1))].mean(0)
+        smooth += (bright - smooth) * (_FORWARD * np.sin(np.pi * ramp) * bump)[..., None]
+    smooth = cv2.GaussianBlur(smooth, (0, 0), 0.03 * width)
     rough = seen - cv2.GaussianBlur(seen, (0, 0), max(1.0, 0.03 * width))
     limit = 1.5 * float(np.median(np.abs(rough))) + 1e-3
     shift = round(0.5 * width)
-    grain = np.clip(np.roll(rough, -shift, axis=0), -limit, limit)
+    grain = 0.7 * np.clip(np.roll(rough, -shift, axis=0), -limit, limit)
     painted = np.clip(smooth + grain, 0, 255)
     return (seen + (painted - seen) * unknown[..., None]).astype(np.float32)
 

@@ -26,6 +26,7 @@ from vivavoce.motion.track import calibrate, reference
 from vivavoce.render.surface import smoothstep
 
 _SEAM = 0.003  # lip gap in face widths up to which lips count as closed
+_CLEARED, _CLEARED_AT_MOST = 0.09, 0.010  # of the lip gap, and in face widths
 _LIDS = ((LEFT_UPPER_LID, LEFT_LOWER_LID), (RIGHT_UPPER_LID, RIGHT_LOWER_LID))
 _FRONTAL, _HIDDEN = 3.0, 22.0  # degrees of yaw in the picture: up to here all is seen; this much more hides a cheek
 _FREE = np.array([22.0, 16.0, 24.0])  # degrees of yaw, pitch, roll about the picture's own pose, for a frontal picture
@@ -116,7 +117,8 @@ def likeness(
     """
     neutral = calibrate(landmarks[None], model).neutral if neutral is None else neutral
     shape, pose = model.canonical(landmarks, neutral)
-    return Likeness(landmarks.astype(np.float64), shape, pose, named(reference), _lip_reach(shape))
+    _clear_lips(shape)
+    return Likeness(pose.apply(shape), shape, pose, named(reference), _lip_reach(shape))
 
 
 def reference_rows(landmarks: Float[np.ndarray, "s 478 3"], model: FaceModel) -> Float[np.ndarray, "s 48"]:
@@ -175,6 +177,13 @@ def _gap(shape: Points) -> Float[np.ndarray, " 9"]:
 def _gaps(expression: Float[np.ndarray, "32 478 3"]) -> Float[np.ndarray, "9 32"]:
     """Change of the lip gap at each column per coefficient."""
     return (expression[:, LOWER_INNER[1:-1], 1] - expression[:, UPPER_INNER[1:-1], 1]).T
+
+
+def _clear_lips(shape: Points) -> None:
+    """Move the inner edges of open lips a little into the lips, so that no teeth stick to lips that close."""
+    aside = np.clip(_CLEARED * _gap(shape), 0, _CLEARED_AT_MOST)
+    shape[list(UPPER_INNER[1:-1]), 1] -= aside
+    shape[list(LOWER_INNER[1:-1]), 1] += aside
 
 
 def _with_gap(model: FaceModel, coefficients: np.ndarray, gap: Float[np.ndarray, " 9"]) -> Float[np.ndarray, " 32"]:
