@@ -10,8 +10,10 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +51,10 @@ class Face:
 
 
 class FaceTracker:
-    """Detects and follows faces. Holds the tracker's graphs; make one per thread."""
+    """Detects and follows faces. Costs nothing to make: all share the tracker's graphs and take turns with them."""
 
     def __init__(self) -> None:
-        self._mediapipe = _Bundled() if _has_bundled_models() else _Tasks(_model_file())
+        self._mediapipe = _bundled() if _has_bundled_models() else _tasks(_model_file())
 
     def faces(self, rgb: Rgb) -> list[Face]:
         """Every face of one picture, largest first; empty if there is none."""
@@ -92,14 +94,15 @@ class _Bundled:
             # Two detectors: one made for faces that fill the picture, one for faces further away.
             self._detectors = [FaceDetection(min_detection_confidence=0.4, model_selection=kind) for kind in (0, 1)]
             self._mesh = FaceMesh(static_image_mode=True, refine_landmarks=True, min_detection_confidence=0.2)
-            self._matte: Callable[[], Any] = lambda: SelfieSegmentation(model_selection=0)
+            self._matte = SelfieSegmentation(model_selection=0)
+            self._turn = threading.Lock()
             for graph in (*self._detectors, self._mesh):  # the first picture is when native code logs most
                 self._process(graph, np.zeros((64, 64, 3), np.uint8))
         self._warm = False  # has a face been found yet
 
-    @staticmethod
-    def _process(graph: Any, rgb: Rgb) -> Any:
-        return graph.process(np.ascontiguousarray(rgb))
+    def _process(self, graph: Any, rgb: Rgb) -> Any:
+        with self._turn:
+            return graph.process(np.ascontiguousarray(rgb))
 
     def boxes(self, rgb: Rgb) -> list[tuple[float, float, float, float]]:
         square, scale, (x, y) = _square(rgb, _whole(rgb), margin=1.0, side=_DETECTION)
@@ -120,8 +123,14 @@ class _Bundled:
 
     def person(self, rgb: Rgb) -> Float32[np.ndarray, "h w"]:
         with _quiet():
-            mask = self._process(self._matte(), rgb).segmentation_mask
+            mask = self._process(self._matte, rgb).segmentation_mask
         return np.clip(np.asarray(mask, np.float32), 0, 1)
+
+
+@cache
+def _bundled() -> _Bundled:
+    """One for the process: MediaPipe does not give back all memory of a graph that is no longer used."""
+    return _Bundled()
 
 
 class _Tasks:
@@ -132,6 +141,7 @@ class _Tasks:
             import mediapipe as mp
             from mediapipe.tasks.python import BaseOptions, vision
 
+            self._turn = threading.Lock()
             self._image = lambda rgb: mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
             options = vision.FaceLandmarkerOptions(
                 base_options=BaseOptions(model_asset_path=str(model)), num_faces=8, min_face_detection_confidence=0.2
@@ -143,13 +153,17 @@ class _Tasks:
 
     def boxes(self, rgb: Rgb) -> list[tuple[float, float, float, float]]:
         crop, scale, corner = _square(rgb, _whole(rgb), margin=1.0, side=_DETECTION)
-        found = self._landmarker.detect(self._image(crop)).face_landmarks
+        found = self._detect(crop)
         return [_to_picture(points, crop.shape[0], scale, corner).box for points in found]
 
     def landmarks(self, rgb: Rgb, box: tuple[float, float, float, float]) -> Face | None:
         crop, scale, corner = _square(rgb, box)
-        found = self._landmarker.detect(self._image(crop)).face_landmarks
+        found = self._detect(crop)
         return _to_picture(found[0], crop.shape[0], scale, corner) if found else None
+
+    def _detect(self, rgb: Rgb) -> Any:
+        with self._turn:
+            return self._landmarker.detect(self._image(rgb)).face_landmarks
 
     def person(self, rgb: Rgb) -> None:  # noqa: ARG002  the task's model file has no matte
         return None
@@ -157,6 +171,11 @@ class _Tasks:
 
 def _whole(rgb: Rgb) -> tuple[float, float, float, float]:
     return 0.0, 0.0, float(rgb.shape[1]), float(rgb.shape[0])
+
+
+@cache
+def _tasks(model: Path) -> _Tasks:
+    return _Tasks(model)
 
 
 def _square(
