@@ -115,6 +115,21 @@ def test_a_stream_can_be_played_while_it_is_written():
         write_video(pipe, clips(5), CLOCK)
 
 
+@pytest.mark.parametrize("fragment", [False, True])
+def test_sound_and_picture_start_together(tmp_path, fragment):
+    """The encoder's lead-in is cut off on playing: a click stays in the frame it belongs to."""
+    rgb = torch.zeros(20, 3, 64, 64, dtype=torch.uint8)
+    rgb[8] = 255
+    pcm = torch.zeros(20 * 640)
+    pcm[8 * 640 : 8 * 640 + 32] = 0.9
+    halves = [Clip(Span(n, n + 10), rgb[n : n + 10], pcm[n * 640 : (n + 10) * 640]) for n in (0, 10)]
+    write_video(tmp_path / "a.mp4", halves, CLOCK, fragment=fragment)
+    brightness = [float(frame.float().mean()) for frame in read_video(tmp_path / "a.mp4")]
+    assert len(brightness) == 20
+    assert int(np.argmax(brightness)) == 8
+    assert abs(int(heard(tmp_path / "a.mp4").abs().argmax()) - 8 * 640 - 16) < 64
+
+
 def test_a_buffer_that_can_seek_gets_a_plain_file():
     buffer = io.BytesIO()
     write_video(buffer, clips(10), CLOCK)
