@@ -29,8 +29,8 @@ from vivavoce.timeline import Span
 
 _MOUTH = "mouth."  # what names of the mouth's tensors in the cache begin with
 _CLIP_BYTES = 48 << 20  # of pictures handed out at once
-_MISFIT = 0.045  # fit error in face widths above which the mesh is probably no human face
-_REFUSED = 0.09
+_MISFIT = 0.05  # fit error in face widths above which the mesh is probably no human face
+_REFUSED = 0.12  # and from which it is none
 _TURNED = 16.0  # degrees of yaw above which the user is told
 _SEARCHED = 50  # first frames of a video in which a face must be seen
 

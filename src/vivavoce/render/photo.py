@@ -36,6 +36,7 @@ class Photo:
         self.margin = np.flatnonzero((layers.foreground[..., 3] == 0) & (layers.plate != picture).any(-1))
         self.rest = picture.reshape(-1, 3)[self.margin].astype(np.float32)
         self.guess = layers.plate.reshape(-1, 3)[self.margin].astype(np.float32)
+        self.settled = 1.0  # how much of the guess the plate holds now
         self.packed = self.foreground.view("<u4")[..., 0]
         self.eyes = prepare_eyes(layers.foreground, sitter.landmarks)
         self.face = face_triangles(model.triangles, model.mean)
@@ -71,7 +72,10 @@ class Photo:
         """
         oval = list(OVAL)
         moved = np.abs(target[oval, :2] - self.sitter.landmarks[oval, :2]).max() / self.sitter.pose.scale
-        share = smoothstep((moved - 0.005) / 0.03)
+        share = float(smoothstep((moved - 0.005) / 0.03))
+        if share == self.settled:
+            return
+        self.settled = share
         self.plate.reshape(-1, 3)[self.margin] = self.rest + (self.guess - self.rest) * share + 0.5
 
     def _paint_eyes(self, eyelids: Float[np.ndarray, " 2"], gaze: Float[np.ndarray, " 2"]) -> None:
