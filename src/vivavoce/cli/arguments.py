@@ -55,6 +55,7 @@ def _animate(command: argparse.ArgumentParser) -> None:
     command.add_argument("audio", type=Path, help="speech: any sound file, or a video with sound")
     _output(command)
     command.add_argument("--system", default="moda", metavar="NAME", help="talking head to use (default: moda)")
+    command.add_argument("--seed", type=whole(0, SEEDS - 1), default=0, metavar="N", help="same seed, same video")
     command.add_argument("--emotion", metavar="LABEL", help="emotion to show, for example happiness or sadness")
     command.add_argument(
         "--blink-rate", type=number(0.0, 120.0), metavar="X", help="blinks a minute; 0 for none (default: as generated)"
@@ -74,6 +75,7 @@ def _reenact(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--relative", action="store_true", default=None, help="add the movement to the portrait's own expression"
     )
+    command.set_defaults(seed=0)  # nothing in it is left to chance
     _appearance(command)
 
 
@@ -84,7 +86,6 @@ def _output(command: argparse.ArgumentParser) -> None:
 
 
 def _appearance(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--seed", type=whole(0, SEEDS - 1), default=0, metavar="N", help="same seed, same video")
     command.add_argument("--face", type=face, metavar="WHICH", help="largest (default), left, right, or 0, 1, 2 ...")
     command.add_argument("--crop", action="store_true", default=None, help="show the head only, as a square")
     command.add_argument("--size", type=even(*SIZES), metavar="PX", help="side of the head view (default: 512)")
