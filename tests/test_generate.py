@@ -206,21 +206,28 @@ def test_a_sample_is_trusted_as_far_as_it_is_said():
     torch.testing.assert_close(made, torch.full((8, DIM), 5.0), rtol=1e-4, atol=1e-4)
 
 
+def test_lids_shut_no_further_than_shut():
+    made = generate(replace(GENERATOR, sampler=lambda _v, x, _times: x - 100), audio(20))
+    assert (made[:, FACE_MESH.slice("eyelids")] == 0).all()
+    assert (made[:, FACE_MESH.slice("gaze")] < 0).all()
+
+
 def test_emphasis_enlarges_what_was_made_and_noise_is_centred_where_the_flow_says():
     doubled = generate(replace(GENERATOR, emphasis=2 * torch.eye(DIM), sampler=lambda _v, x, _t: x), audio(8))
     plain = generate(replace(GENERATOR, sampler=lambda _v, x, _t: x), audio(8))
-    torch.testing.assert_close(doubled - PORTRAIT.reference, 2 * (plain - PORTRAIT.reference))
+    free = [n for n in range(DIM) if n not in range(DIM)[FACE_MESH.slice("eyelids")]]  # lids stop at shut
+    torch.testing.assert_close((doubled - PORTRAIT.reference)[:, free], 2 * (plain - PORTRAIT.reference)[:, free])
 
     class Shifted(ToyFlow):
         def centre(self, conditions, count):
             return torch.full((1, count, DIM), 7.0)
 
     shifted = generate(replace(GENERATOR, flow=Shifted(), sampler=lambda _v, x, _t: x), audio(8))
-    torch.testing.assert_close(shifted, plain + 7, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(shifted[:, free], plain[:, free] + 7, rtol=1e-4, atol=1e-4)
 
 
 def test_the_pull_keeps_a_drifting_head_near_the_portrait():
     drifting = replace(GENERATOR, sampler=lambda _v, x, _times: x + 100)
     free = generate(drifting, audio(40)) - PORTRAIT.reference
     held = generate(replace(drifting, pull=torch.full((DIM,), 0.5)), audio(40)) - PORTRAIT.reference
-    torch.testing.assert_close(held, free / 2, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(held, free / 2, rtol=1e-4, atol=1e-4)  # far above shut: lids are free here

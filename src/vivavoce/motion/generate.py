@@ -211,7 +211,11 @@ class FlowGenerator:
         return name != "emotion" or self.emotion is not None
 
     def _settle(self, rows: Float[Tensor, "t d"], window: Window, reference: Row) -> Float[Tensor, "t d"]:
-        """Hold the mouth closed in silence, and keep what may drift near the portrait."""
+        """Close the mouth in silence, keep what may drift near the portrait, shut lids no further than shut."""
+        for part in self.space.parts:
+            if part.kind == "openness":
+                at = self.space.slice(part.name)
+                rows = torch.cat([rows[:, : at.start], rows[:, at].clamp(min=0), rows[:, at.stop :]], dim=1)
         if self.pull is not None:
             rows = torch.lerp(rows, reference.expand_as(rows), self.pull)
         if self.lips is not None:

@@ -26,12 +26,12 @@ BACKENDS = ("auto", "torch")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # What the sound foretells of the mouth is in sync with it, and a sample's own ideas are not; the mean of many people
 # moves less than any of them. These shares, and those of the other noise, were chosen on training speakers who were
-# kept out of training, so that lips, lids and head move as much as theirs did.
+# kept out of training, so that lips, lids and head move about as much as those of all training speakers.
 LIP_NOISE = 0.5  # of the starting noise
 LIP_TRUST = 0.3  # of a sample's difference from what was foretold
-LIP_GAIN = 1.8  # of the movement about the mean
-LID_NOISE = 1.5  # of the starting noise: with less, lids seldom close all the way
-POSE_NOISE = 1.15
+LIP_GAIN = 1.9  # of the movement about the mean
+LID_NOISE = 1.55  # of the starting noise: with less, lids seldom close all the way
+POSE_NOISE = 1.35
 STEPS = 4  # calls of the network per window
 PULL = 0.01  # share of the way back to the portrait's pose per frame: the head wanders, but not off
 
