@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -53,17 +55,19 @@ def _lip_colour(picture: Picture, landmarks: Points) -> Float[np.ndarray, " 3"]:
 
 
 def blur_of(picture: Picture, landmarks: Points) -> float:
-    """Blur of the face in ``picture``, as the deviation of a Gaussian in pixels, in [0.3, 2.5].
+    """Blur of the face in ``picture``, as the deviation of a Gaussian in pixels, in [0.3, 3].
 
-    Read from how fast detail fades with scale, about the eyes and the mouth; the table is that of blurred noise
-    with the spectrum of photographs.
+    Read from how fast detail fades with scale, about the eyes and the mouth, over two pairs of octaves: grain hides
+    blur from the finer pair only. The tables are those of sharp photos blurred on purpose.
     """
     grey = luminance(_around(picture, landmarks))
-    if min(grey.shape) < 12:
+    if min(grey.shape) < 24:
         return 1.0
-    once, twice = cv2.GaussianBlur(grey, (0, 0), 1.0), cv2.GaussianBlur(grey, (0, 0), 2.0)
-    ratio = float(np.sqrt(np.mean(np.square(grey - once)) / max(float(np.mean(np.square(once - twice))), 1e-6)))
-    return float(np.interp(ratio, (0.25, 0.45, 0.7, 1.0, 1.3), (2.5, 1.5, 1.0, 0.6, 0.3)))
+    scales = [grey, *(cv2.GaussianBlur(grey, (0, 0), sigma) for sigma in (1.0, 2.0, 4.0))]
+    bands = [float(np.sqrt(np.mean(np.square(a - b)))) + 1e-3 for a, b in pairwise(scales)]
+    fine = np.interp(bands[0] / bands[1], (0.38, 0.43, 0.48, 0.57, 0.67, 0.90), (3.0, 2.0, 1.5, 1.0, 0.7, 0.3))
+    coarse = np.interp(bands[1] / bands[2], (0.36, 0.42, 0.48, 0.54, 0.60), (3.0, 2.0, 1.5, 1.0, 0.3))
+    return float(max(fine, coarse))
 
 
 def grain_of(picture: Picture, landmarks: Points) -> float:
