@@ -120,11 +120,12 @@ def _around(faces: Sequence[Face], side: float) -> tuple[float, float, float, fl
 
 
 def _extend(inside: Picture, pads: tuple[int, int, int, int]) -> UInt8[np.ndarray, "high wide 3"]:
-    """Continue a picture beyond its border: mirrored, and the blurrier the further out."""
+    """Continue a picture beyond its border: mirrored, at the bottom drawn out, and the blurrier the further out."""
     top, bottom, left, right = pads
-    limit = min(inside.shape[:2]) - 1
-    how = cv2.BORDER_REFLECT_101 if max(pads) <= limit else cv2.BORDER_REPLICATE
-    whole = cv2.copyMakeBorder(inside, top, bottom, left, right, how)
+    fits = top < inside.shape[0] and max(left, right) < inside.shape[1]
+    how = cv2.BORDER_REFLECT_101 if fits else cv2.BORDER_REPLICATE
+    whole = cv2.copyMakeBorder(inside, top, 0, left, right, how)
+    whole = cv2.copyMakeBorder(whole, 0, bottom, 0, 0, cv2.BORDER_REPLICATE)  # a mirrored chin would look up from below
     outside = np.ones(whole.shape[:2], np.uint8)
     outside[top : top + inside.shape[0], left : left + inside.shape[1]] = 0
     distance = cv2.distanceTransform(outside, cv2.DIST_L2, 3)[..., None]
