@@ -129,6 +129,9 @@ def compose(foreground, bare, plate, sampling, out):
             w00, w11 = np.uint64(256 - fx - fy + w11), np.uint64(w11)
             p00, p10 = np.uint64(foreground[i, j]), np.uint64(foreground[i, j + 1])
             p01, p11 = np.uint64(foreground[i + 1, j]), np.uint64(foreground[i + 1, j + 1])
+            if share == 0 and (p00 | p10 | p01 | p11) >> np.uint64(24) == 0:
+                out[y, x, 0], out[y, x, 1], out[y, x, 2] = plate[y, x, 0], plate[y, x, 1], plate[y, x, 2]
+                continue
             # Two bytes at once, 16 bits apart: their weighted sums cannot reach each other.
             rb = w00 * (p00 & pair) + w10 * (p10 & pair) + w01 * (p01 & pair) + w11 * (p11 & pair)
             p00, p10, p01, p11 = p00 >> np.uint64(8), p10 >> np.uint64(8), p01 >> np.uint64(8), p11 >> np.uint64(8)
@@ -138,9 +141,6 @@ def compose(foreground, bare, plate, sampling, out):
             blue = np.int64(rb >> np.uint64(16))
             if alpha == 65280 and share <= 0:
                 out[y, x, 0], out[y, x, 1], out[y, x, 2] = (red + 128) >> 8, (green + 128) >> 8, (blue + 128) >> 8
-                continue
-            if alpha == 0 and share == 0:
-                out[y, x, 0], out[y, x, 1], out[y, x, 2] = plate[y, x, 0], plate[y, x, 1], plate[y, x, 2]
                 continue
             if share < 0:  # skin only where the picture ends
                 share = -share * (np.float32(1.0) - alpha * np.float32(1 / 65280))
