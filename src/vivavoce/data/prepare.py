@@ -120,4 +120,5 @@ def load(file: Path) -> Prepared:
             values: dict[str, Any] = {name: found[name] for name in Prepared.__slots__}
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{file} is not a prepared clip: {error}") from error
-    return Prepared(**{name: value if value.ndim else str(value) for name, value in values.items()})
+    values |= {name: str(value) for name, value in values.items() if not value.ndim}
+    return Prepared(**values)

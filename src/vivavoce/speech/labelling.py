@@ -23,7 +23,7 @@ from vivavoce.speech.corpus import Corpus
 from vivavoce.speech.mel import STEP
 
 if TYPE_CHECKING:
-    from pocketsphinx import Decoder
+    from pocketsphinx import Decoder  # pyright: ignore[reportMissingImports]  only who trains installs it
 
 # Names of GRID recordings spell their sentence: command, colour, preposition, letter, digit, adverb.
 _GRID = re.compile(r"(?:^|_)([blps])([bgrw])([abiw])([a-z])([z1-9])([naps])$")
@@ -78,7 +78,7 @@ def label(data: Path, *, seed: int = 0) -> Corpus:
     Raises :class:`vivavoce.errors.InputError` when pocketsphinx is not installed.
     """
     try:
-        import pocketsphinx
+        import pocketsphinx  # pyright: ignore[reportMissingImports]  only who trains installs it
     except ImportError:
         raise InputError("guessing the phones of real speech needs the Python package pocketsphinx") from None
     model = pocketsphinx.get_model_path()

@@ -119,7 +119,7 @@ def espeak() -> Espeak:
     Raises :class:`vivavoce.errors.InputError` when neither is there.
     """
     try:
-        import espeakng_loader
+        import espeakng_loader  # pyright: ignore[reportMissingImports]  only who trains installs it
 
         file, data = espeakng_loader.get_library_path(), espeakng_loader.get_data_path().encode()
     except ImportError:
