@@ -111,3 +111,18 @@ FACE_MESH = MotionSpace(
         Part("interior", "interior", (6,)),
     ),
 )
+
+KEYPOINT = MotionSpace(
+    "liveportrait-kp21/1",
+    (
+        # Offsets of the 21 implicit keypoints from their canonical places, before scale and translation, in the
+        # canonical frame's units; axes x to the right, y down, z into the picture, keypoint by keypoint.
+        Part("expression", "expression", (21, 3)),
+        # Size of the canonical keypoints in the picture, whose half width is 1. Always positive.
+        Part("scale", "scale", (1,)),
+        # Where the head is, in half widths of the picture; x to the right, y down. The z is never used.
+        Part("translation", "translation", (3,)),
+        # Pitch, yaw and roll of the head in degrees, in this order (see motion/keypoints.py for the convention).
+        Part("rotation", "rotation_deg", (3,)),
+    ),
+)
