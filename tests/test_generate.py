@@ -24,7 +24,10 @@ class ToyFlow:
     emotions = 8
     device = torch.device("cpu")
 
-    def __call__(self, x, t, conditions: Conditions):
+    def prepared(self, conditions: Conditions):
+        return lambda x, t: self.velocity(x, t, conditions)
+
+    def velocity(self, x, t, conditions: Conditions):
         lead = conditions.past.shape[1]
         heard = conditions.audio[:, lead : lead + x.shape[1]].mean(-1, keepdim=True)
         heard = torch.where(conditions.present[:, :1, None], heard, -1.0)

@@ -54,9 +54,9 @@ def conditions():
     return Conditions(torch.ones(1, 4, 1), torch.ones(1, 2, 1), one, one, torch.ones(1, 4, dtype=torch.bool))
 
 
-def powers(x, _t, c):
+def powers(c):
     """Each present condition adds its power of ten: audio, past, identity, emotion."""
-    return (c.present.float() @ torch.tensor([1.0, 10.0, 100.0, 1000.0]))[:, None, None].expand_as(x)
+    return lambda x, _t: (c.present.float() @ torch.tensor([1.0, 10.0, 100.0, 1000.0]))[:, None, None].expand_as(x)
 
 
 def test_guidance_identities():
@@ -68,6 +68,18 @@ def test_guidance_identities():
     assert both(x, 0.0)[0, 0, 0] == 110 + 2 * 1 + 3 * 1000
     with pytest.raises(ValueError, match="no condition called"):
         conditions().hide("adio")
+
+
+def test_equal_scales_side_by_side_cost_one_branch():
+    branches = []
+
+    def counted(c):
+        branches.append(len(c.present))
+        return powers(c)
+
+    out = guided(counted, conditions(), [("audio", 2.0), ("emotion", 2.0)])(torch.zeros(1, 4, 1), 0.0)
+    assert out[0, 0, 0] == 110 + 2 * 1001
+    assert branches == [2]
 
 
 def test_guidance_only_where_asked():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,17 @@ class MotionFlow(nn.Module):
         The network sees how far ``x`` is from :meth:`centre`, where the noise is centred too: a straight path from
         ``centre + noise`` to the data has the velocity of the path from the noise to ``data - centre``.
         """
+        return self.prepared(conditions)(x, t)
+
+    def prepared(self, conditions: Conditions) -> Callable[[Rows, Times], Rows]:
+        """:meth:`forward` under ``conditions``, what depends on them alone computed once."""
         heard = (conditions.audio - self.audio_mean) / self.audio_std
-        seen = replace(conditions, audio=heard, past=conditions.past @ self.memory)
-        return self.net(x - self._centre(heard, conditions, x.shape[1]), t, seen)
+        given = self.net.embed(replace(conditions, audio=heard, past=conditions.past @ self.memory))
+
+        def velocity(x: Rows, t: Times) -> Rows:
+            return self.net.velocity(x - self._centre(heard, conditions, x.shape[1]), t, given)
+
+        return velocity
 
     def centre(self, conditions: Conditions, count: int) -> Rows:
         """What its sound alone foretells of a window's last ``count`` rows, normalised: the noise is centred there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -38,7 +38,9 @@ class Flow(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def __call__(self, x: Rows, t: Times, conditions: Conditions) -> Rows: ...
+    def prepared(self, conditions: Conditions) -> Callable[[Rows, Times], Rows]:
+        """The velocity of a window's rows at a time, under ``conditions``."""
+        ...
 
     def centre(self, conditions: Conditions, count: int) -> Rows:
         """Where the noise of the last ``count`` rows is centred, in the flow's coordinates."""
@@ -200,7 +202,7 @@ class FlowGenerator:
         spread = (start if self.spread is None else start @ self.spread).to(device)
         centre = flow.centre(conditions, len(start))
         scales = [(name, scale) for name, scale in self.guidance if self._is_given(name)]
-        velocity = guided(flow, conditions, scales, None if self.guide is None else self.guide.to(device))
+        velocity = guided(flow.prepared, conditions, scales, None if self.guide is None else self.guide.to(device))
         made = self.sampler(velocity, centre + spread, self.times)
         if self.trust is not None:
             made = centre + (made - centre) @ self.trust.to(device)

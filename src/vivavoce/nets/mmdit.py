@@ -7,6 +7,7 @@ parallel blocks that treat all tokens alike. AdaLN-zero on time + emotion, rotar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -131,13 +132,17 @@ class JointBlock(nn.Module):
         super().__init__()
         self.streams = nn.ModuleList(Stream(config) for _ in range(streams))
 
-    def forward(self, xs: Sequence[Tensor], c: Tensor, at: Turn) -> list[Tensor]:
-        """``xs`` are the tokens of each stream ``[b t w]``, ``c`` the activated condition ``[b 1 w]``."""
+    def forward(self, xs: Sequence[Tensor], c: Tensor, at: Turn, often: Tensor | None = None) -> list[Tensor]:
+        """``xs`` are the tokens of each stream ``[b t w]``, ``c`` the activated condition ``[b 1 w]``.
+
+        ``often`` is for every token the logarithm of how many equal ones it stands for; ``None`` = 1 each.
+        """
         streams = list(cast("Iterable[Stream]", self.streams))
         changes = [stream.modulation(c).chunk(6, dim=-1) for stream in streams]
         parts = [stream.queries(x, change) for stream, x, change in zip(streams, xs, changes, strict=True)]
         qk = torch.cat([part[0] for part in parts], dim=2)
-        attended = attend(qk, torch.cat([part[1] for part in parts], dim=1), at).split([x.shape[1] for x in xs], dim=1)
+        attended = attend(qk, torch.cat([part[1] for part in parts], dim=1), at, often)
+        attended = attended.split([x.shape[1] for x in xs], dim=1)
         return [s.update(x, a, m) for s, x, a, m in zip(streams, xs, attended, changes, strict=True)]
 
 
@@ -163,6 +168,16 @@ class SingleBlock(nn.Module):
         attended = attend(qk, v, at)
         hidden = functional.gelu(both[..., 3 * self.width :], approximate="tanh")
         return x + gate * self.dropout(self.leave(torch.cat([attended, hidden], dim=-1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Conditions as the blocks see them; the same at every step of sampling."""
+
+    last: Float[Tensor, "b _t _d"]  # past as channels: the row to join with every noisy one; else the shown tokens
+    heard: Float[Tensor, "b t w"]
+    emotion: Float[Tensor, "b w"]
+    identity: Float[Tensor, "b w"]
 
 
 class MMDiT(nn.Module):
@@ -197,48 +212,60 @@ class MMDiT(nn.Module):
         ``conditions.audio`` covers the rows of ``x``; with past as tokens, also the past rows before them. Features of
         several layers per frame come flattened. ``conditions.past`` may be longer than used with past as channels.
         """
-        shown, moving, heard, emotion, identity = self._embed(x, conditions)
-        count = moving.shape[1]
-        motion = moving if shown is None else torch.cat([shown, moving], dim=1)
-        if self.config.heard:
-            motion = motion + heard
-        c = functional.silu(self.time_in(sinusoid(TIME_SCALE * t, TIME_WIDTH).to(moving.dtype)) + emotion)[:, None]
-        motion = self._blocks(motion, heard, emotion, identity, c)[:, -count:]
-        shift, scale = self.modulation(c).chunk(2, dim=-1)
-        return self.out(modulate(self.norm(motion), shift, scale)).to(x.dtype)
+        return self.velocity(x, t, self.embed(conditions))
 
-    def _embed(self, x: Rows, given: Conditions) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
+    def embed(self, given: Conditions) -> Embedded:
+        """What of a forward pass depends on the conditions alone."""
+
         def or_null(name: str, value: Tensor, null: Tensor) -> Tensor:
             there = given.present[:, NAMES.index(name)]
             return torch.where(there.view(-1, *[1] * (value.ndim - 1)), value, null.to(value.dtype))
 
-        heard = or_null("audio", self.audio_in(given.audio), self.no_audio)
-        identity = or_null("identity", self.identity_in(given.identity), self.no_identity)
         table = self.emotion_in.weight
-        emotion = or_null("emotion", given.emotion.to(table.dtype) @ table[:-1], table[-1])
-        if self.shown is None:
-            last = or_null("past", given.past[:, -1:], self.no_past).expand_as(x)
-            return None, self.motion_in(torch.cat([last, x], dim=-1)), heard, emotion, identity
-        shown = or_null("past", self.motion_in(given.past) + self.shown, self.no_past)
-        return shown, self.motion_in(x), heard, emotion, identity
+        past = given.past[:, -1:] if self.shown is None else self.motion_in(given.past) + self.shown
+        return Embedded(
+            or_null("past", past, self.no_past),
+            or_null("audio", self.audio_in(given.audio), self.no_audio),
+            or_null("emotion", given.emotion.to(table.dtype) @ table[:-1], table[-1]),
+            or_null("identity", self.identity_in(given.identity), self.no_identity),
+        )
 
-    def _blocks(self, motion: Tensor, heard: Tensor, emotion: Tensor, identity: Tensor, c: Tensor) -> Tensor:
-        frames, config = motion.shape[1], self.config
+    def velocity(self, x: Rows, t: Times, given: Embedded) -> Rows:
+        """:meth:`forward` for conditions that were embedded before."""
+        if self.shown is None:
+            motion = self.motion_in(torch.cat([given.last.expand_as(x), x], dim=-1))
+        else:
+            motion = torch.cat([given.last, self.motion_in(x)], dim=1)
+        if self.config.heard:
+            motion = motion + given.heard
+        c = functional.silu(self.time_in(sinusoid(TIME_SCALE * t, TIME_WIDTH).to(motion.dtype)) + given.emotion)
+        c = c[:, None]
+        motion = self._blocks(motion, given, c)[:, -x.shape[1] :]
+        shift, scale = self.modulation(c).chunk(2, dim=-1)
+        return self.out(modulate(self.norm(motion), shift, scale)).to(x.dtype)
+
+    def _blocks(self, motion: Tensor, given: Embedded, c: Tensor) -> Tensor:
+        frames, heard, config = motion.shape[1], given.heard.shape[1], self.config
         repeats = frames if config.repeat == "frame" else 1
-        constant = [e[:, None].expand(-1, repeats, -1) for e in (emotion, identity)]
-        places = torch.arange(max(frames, heard.shape[1]), device=motion.device)
+        places = torch.arange(max(frames, heard), device=motion.device)
 
         def at(*positions: Tensor) -> Turn:
             return rotary(torch.cat(positions), config.width // config.heads, config.rope_theta)
 
-        # Motion and audio count their frames from 0; what has no place in time sits at 0.
-        xs, timeless = [motion, heard, *constant], places.new_zeros(2 * repeats)
-        here = at(places[:frames], places[: heard.shape[1]], timeless)
+        # Motion and audio count their frames from 0; what has no place in time sits at 0. Tokens that are repeated
+        # without a place stay equal to each other, so one is computed for all and attended to as often as there are.
+        xs = [motion, given.heard, given.emotion[:, None], given.identity[:, None]]
+        here = at(places[:frames], places[:heard], places.new_zeros(2))
+        often = None
+        if repeats > 1:
+            often = motion.new_zeros(frames + heard + 2)
+            often[-2:] = math.log(repeats)
         for block in self.four:
-            xs = block(xs, c, here)
-        xs = [xs[0], torch.cat(xs[1:], dim=1)]
+            xs = block(xs, c, here, often)
+        constant = [x.expand(-1, repeats, -1) for x in xs[2:]]
+        xs = [xs[0], torch.cat([xs[1], *constant], dim=1)]
         if repeats > 1:  # the later blocks place repeated tokens in time, as the published model does
-            here = at(places[:frames], places[: heard.shape[1]], places[:repeats], places[:repeats])
+            here = at(places[:frames], places[:heard], places[:repeats], places[:repeats])
         for block in self.two:
             xs = block(xs, c, here)
         both = torch.cat(xs, dim=1)
@@ -259,7 +286,13 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, x, 1 + scale)
 
 
-def attend(qk: Float[Tensor, "b 2 t n h"], v: Float[Tensor, "b t n h"], at: Turn) -> Float[Tensor, "b t w"]:
-    """Attention of all tokens to all tokens, queries and keys turned to their positions."""
+def attend(
+    qk: Float[Tensor, "b 2 t n h"], v: Float[Tensor, "b t n h"], at: Turn, often: Float[Tensor, " t"] | None = None
+) -> Float[Tensor, "b t w"]:
+    """Attention of all tokens to all tokens, queries and keys turned to their positions.
+
+    A token that stands for n equal ones has ``log n`` in ``often``: n equal keys get n times the weight of one.
+    """
     q, k = turn(qk, at).to(v.dtype).transpose(2, 3).unbind(1)
-    return functional.scaled_dot_product_attention(q, k, v.transpose(1, 2)).transpose(1, 2).flatten(2)
+    extra = None if often is None else often.to(v.dtype).expand(len(v), 1, 1, -1)
+    return functional.scaled_dot_product_attention(q, k, v.transpose(1, 2), extra).transpose(1, 2).flatten(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,11 +12,12 @@ from vivavoce.motion.conditions import Conditions
 from vivavoce.sampling.paths import Rows, Times
 from vivavoce.sampling.samplers import Velocity
 
-Model = Callable[[Rows, Times, Conditions], Rows]
+# Conditions -> velocity of rows at times: what depends on the conditions alone is computed once for all steps.
+Prepared = Callable[[Conditions], Callable[[Rows, Times], Rows]]
 
 
 def guided(
-    model: Model,
+    prepared: Prepared,
     conditions: Conditions,
     scales: Sequence[tuple[str, float]] = (),
     where: Float[Tensor, " d"] | None = None,
@@ -23,17 +25,19 @@ def guided(
     """Nested classifier-free guidance: each ``(name, scale)`` pushes along what ``name`` adds to the rest.
 
     With branches v_0 (all guided names hidden), v_1 (first revealed), ..., v_n (all revealed):
-    ``v = v_0 + sum_k scale_k (v_k - v_{k-1})``. All branches run as one batch. No scales, one branch.
+    ``v = v_0 + sum_k scale_k (v_k - v_{k-1})``. All branches run as one batch; neighbours with equal scales are
+    revealed together, which gives the same sum with fewer branches. No scales, one branch.
     ``where`` weighs the push per motion number, in [0, 1]: where it is 0 the velocity is the conditional one.
     """
-    names = [name for name, _ in scales]
-    count = len(names) + 1
-    branches = Conditions.cat([conditions.hide(*names[k:]) for k in range(count)])
+    together = [(scale, [name for name, _ in group]) for scale, group in groupby(scales, key=lambda one: one[1])]
+    hidden = [[name for _, names in together[k:] for name in names] for k in range(len(together) + 1)]
+    velocity_of = prepared(Conditions.cat([conditions.hide(*names) for names in hidden]))
+    count = len(hidden)
 
     def velocity(x: Rows, t: float) -> Rows:
-        v = model(x.repeat(count, 1, 1), x.new_full((count * len(x),), t), branches).chunk(count)
+        v = velocity_of(x.repeat(count, 1, 1), x.new_full((count * len(x),), t)).chunk(count)
         out = v[-1]
-        for (_, scale), low, high in zip(scales, v[:-1], v[1:], strict=True):
+        for (scale, _), low, high in zip(together, v[:-1], v[1:], strict=True):
             push = (scale - 1) * (high - low)
             out = out + (push if where is None else where * push)
         return out
