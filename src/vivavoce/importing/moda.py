@@ -217,10 +217,10 @@ def convert(source: Path, out: Path) -> Path:
     stray = [k for k in found.tensors if not k.startswith(f"{PREFIX}.") and k not in (*LEFT_BEHIND, NULL_AUDIO)]
     if found.under(PREFIX) and stray:
         raise InputError(f"{file.name} (MoDA) does not fit: unknown: {', '.join(sorted(stray)[:3])}")
-    null, whence = null_audio(found)
-    net = network(
-        {k: v for k, v in tensors.items() if k not in (*LEFT_BEHIND, NULL_AUDIO)}, null, f"{file.name} (MoDA)"
-    )
+    known = {key: value for key, value in tensors.items() if key not in (*LEFT_BEHIND, NULL_AUDIO)}
+    what = f"{file.name} (MoDA)"
+    null, whence = null_audio(found, configured(known, what).audio)
+    net = network(known, null, what)
     numbers, origin = statistics(source, net.config.motion)
     weights = {f"net.{key}": value for key, value in net.state_dict().items()} | numbers
     return publish(out, "moda", weights, _card(found, whence, origin, net), config=asdict(net.config))
