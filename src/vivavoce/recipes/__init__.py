@@ -8,7 +8,7 @@ RECIPES: dict[str, str] = {
     "moda": "vivavoce.recipes.moda:moda",
     "toy-moda": "vivavoce.recipes.moda:moda_toy",
     "phones": "vivavoce.recipes.phones:main",
-    "phones-refined": "vivavoce.recipes.phones:refined",
+    "lips": "vivavoce.recipes.lips:main",
     "phones-synthetic": "vivavoce.recipes.phones:synthetic_only",
     "toy-motion": "vivavoce.recipes.toy:motion",
     "toy-duel": "vivavoce.recipes.toy:duel",

@@ -153,26 +153,12 @@ class Exam:
 class PhoneTask:
     """Classify every 20 ms row; the classifier is judged on unseen voices and languages.
 
-    ``start`` names weights to go on from. Their last layers then stay as they are, so that the features keep their
-    meaning and what was trained on the old features still works with the new ones. ``lips`` is the weight of a row in
-    which lips close or touch the teeth: such rows are few, and seen at once.
+    ``lips`` is the weight of a row in which lips close or touch the teeth: such rows are few, and seen at once.
     """
 
-    def __init__(
-        self,
-        config: PhoneConfig,
-        exam_speech: Callable[[], Corpus],
-        *,
-        start: str | Path | None = None,
-        lips: float = 1.0,
-    ) -> None:
+    def __init__(self, config: PhoneConfig, exam_speech: Callable[[], Corpus], *, lips: float = 1.0) -> None:
         self.network = PhoneNetwork(config)
         self.importance = torch.tensor([lips if name in "mpbfv" else 1.0 for name in phones.CLASSES])
-        self.anchored = start is not None
-        if start is not None:
-            weights.load_into(self.network, start).train().requires_grad_(True)
-            for layer in (self.network.compress, self.network.classify):
-                layer.requires_grad_(False)
         speech = exam_speech()
         self.exams = {name: Exam.of(speech, decibels) for name, decibels in CONDITIONS.items()}
 
@@ -182,8 +168,6 @@ class PhoneTask:
 
     def objectives(self, batch: Batch, rng: torch.Generator) -> Iterator[Objective]:  # noqa: ARG002  (dropout only)
         """See :class:`vivavoce.train.tasks.Task`. A 20 ms row's truth is the classes of its two 10 ms halves."""
-        if self.anchored:
-            self.network.level.eval()
         logits, _, _ = self.network(batch.rows, self.network.start(len(batch.rows)))
         truth = batch.classes.unflatten(1, (-1, 2))[:, : logits.shape[1]]
         halves = [
@@ -205,6 +189,11 @@ class PhoneTask:
         return {"parameters": sum(p.numel() for p in self.network.parameters()), "unseen voices": dict(self.judge())}
 
 
+def learning(seed: int) -> Callable[[int], Batch]:
+    """Step -> batch of everything there is to learn from."""
+    return batches(seed, sources=synthetic_and_real)
+
+
 def unseen() -> Corpus:
     """Speech of the languages and voices kept out of training."""
     return corpus("unseen", "unseen_flite")
@@ -214,31 +203,18 @@ def main() -> Recipe:
     """The packaged weights."""
     return Recipe(
         name="phones",
-        task=partial(PhoneTask, PhoneConfig(), unseen),
-        data=partial(batches, sources=synthetic_and_real),
-        steps=800,
+        task=partial(PhoneTask, PhoneConfig(), unseen, lips=1.5),
+        data=learning,
+        steps=3600,
         lr={"phones": 3e-3},
         warm_up=80,
         weight_decay=0.02,
-        ema=0.99,
-        judge_every=200,
+        ema=0.995,
+        judge_every=400,
         facts={
             "data": "3.3 h of synthetic speech (espeak-ng: 23 languages; flite: 3 voices), and, as a third of the "
             "excerpts, 17 min of real speech with phones guessed by pocketsphinx"
         },
-    )
-
-
-def refined() -> Recipe:
-    """Go on from the packaged weights; the features keep their axes (0.95 correlation with the old ones)."""
-    return replace(
-        main(),
-        name="phones-refined",
-        task=partial(PhoneTask, PhoneConfig(), unseen, start="phones", lips=2.0),
-        steps=400,
-        lr={"phones": 2e-3},
-        warm_up=40,
-        seed=1,
     )
 
 
