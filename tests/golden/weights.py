@@ -12,6 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Last layers are smaller where they say places, so that keypoints stay in the picture as trained ones do
+SMALL = {
+    **{f"motion_extractor.detector.fc_{head}": 0.15 for head in ("kp", "exp", "t", "scale")},
+    "appearance_feature_extractor.second": 0.3,
+    **{f"appearance_feature_extractor.resblocks_3d.3dr{n}.conv2": 0.3 for n in range(6)},
+    "spade_generator.conv_img.0": 0.3,  # and pictures that are not all black and white
+    **{f"retarget_{net}": 0.05 for net in ("shoulder.mlp.6", "mouth.mlp.6", "eye.mlp.10")},
+}
+
 
 def generator(seed: int, name: str) -> np.random.Generator:
     """PCG64 seeded by the name's SHA-256, so that no value depends on the order in which values are drawn."""
@@ -43,11 +52,14 @@ def weight(seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
     if leaf in ("weight_u", "weight_v"):
         vector = 1 + normal(seed, name, shape, 0.1)
         return vector / vector.norm()
+    scale = SMALL.get(name.rpartition(".")[0], 1.0)
+    if name == "motion_extractor.detector.fc_scale.bias":
+        return 1 + normal(seed, name, shape, 0.1 * scale)
     if len(shape) < 2 or leaf in ("gamma", "beta"):
         middle = 1.0 if leaf == "weight" else 0.0
-        return middle + normal(seed, name, shape, 0.1)
+        return middle + normal(seed, name, shape, 0.1 * scale)
     fan_in = int(np.prod(shape[1:]))
-    drawn = normal(seed, name, shape, 1.4 / fan_in**0.5)
+    drawn = normal(seed, name, shape, 1.4 * scale / fan_in**0.5)
     return drawn + 1 / (shape[0] * fan_in) ** 0.5 if leaf == "weight_orig" else drawn
 
 
