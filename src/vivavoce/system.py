@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vivavoce.errors import InputError
 from vivavoce.motion.edit import Edit
 from vivavoce.motion.space import Motion, MotionSpace
 from vivavoce.streams import inferring
@@ -50,6 +51,15 @@ class Clip:
     pcm: Pcm
 
 
+@runtime_checkable
+class Film(Protocol):
+    """A moving picture too long to hold, which is given new lips while it runs."""
+
+    def pictures(self) -> Iterator[UInt8[Tensor, "3 h w"]]:
+        """Its pictures on the clock, from the first, without end; may be asked for as often as needed."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Portrait:
     """One person, prepared once: plain named tensors, so it can be saved, inspected and moved."""
@@ -58,6 +68,7 @@ class Portrait:
     reference: Float[Tensor, "s d"]  # the person's own motion in the source, in the renderer's space
     cache: Mapping[str, Tensor]  # appearance, crop, masks: the renderer's business
     warnings: tuple[str, ...] = ()  # what the user should know about this picture, in their words
+    film: Film | None = None  # what the frames are drawn into, when it is not ``source`` that moves
 
 
 @runtime_checkable
@@ -109,6 +120,27 @@ class Renderer(Protocol):
     def frames(self, portrait: Portrait, drives: Iterable[Drive]) -> Iterator[Frames]: ...
 
 
+@runtime_checkable
+class FilmRenderer(Renderer, Protocol):
+    """A renderer that can also keep a film as it is and draw new lips into it."""
+
+    def filmed(self, film: Film) -> Portrait:
+        """Prepare the person in ``film``; :meth:`Renderer.frames` then draws into its pictures as they come.
+
+        Of the motion only the mouth counts: see :func:`vivavoce.motion.parts.share`.
+        """
+        ...
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """A renderer that can tell the motion of a face in pictures, in its own space."""
+
+    def follow(self, pictures: Iterable[UInt8[Tensor, "3 h w"]]) -> Iterator[Float[Tensor, "_t d"]]:
+        """Motion of the largest face, lazily, some frames at a time."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class System:
     """A talking head: who listens, who moves, who draws, and what the user wants changed in between."""
@@ -139,16 +171,28 @@ class System:
         features = self.generator.hop + self.generator.lookahead
         return -(-features // self.audio_encoder.hop) * self.audio_encoder.hop + self.audio_encoder.lookahead
 
-    def stream(self, source: Source | Portrait, sound: Iterable[Pcm], *, seed: int = 0) -> Iterator[Clip]:
+    def stream(self, source: Source | Film | Portrait, sound: Iterable[Pcm], *, seed: int = 0) -> Iterator[Clip]:
         """Talk. Lazy: pulls sound as needed and never holds more than the latency plus one clip.
 
-        ``source`` is a picture or video ``[s 3 h w]``, or a portrait prepared before by the same renderer.
+        ``source`` is a picture or video ``[s 3 h w]``, a film that is to be dubbed, or a portrait prepared before by
+        the same renderer.
         """
         return inferring(self._clips(source, sound, seed))
 
-    def _clips(self, source: Source | Portrait, sound: Iterable[Pcm], seed: int) -> Iterator[Clip]:
+    def portrait(self, source: Source | Film) -> Portrait:
+        """The person in a picture or video, or in a film that is to be dubbed, prepared for :meth:`stream`.
+
+        Raises :class:`vivavoce.errors.InputError` when there is no face, or when this system cannot dub.
+        """
+        if isinstance(source, Tensor):
+            return self.renderer.portrait(source)
+        if not isinstance(self.renderer, FilmRenderer):
+            raise InputError(f"the system {self.name!r} draws portraits only; it cannot give a film new lips")
+        return self.renderer.filmed(source)
+
+    def _clips(self, source: Source | Film | Portrait, sound: Iterable[Pcm], seed: int) -> Iterator[Clip]:
         track = AudioTrack(self.clock)
-        portrait = source if isinstance(source, Portrait) else self.renderer.portrait(source)
+        portrait = source if isinstance(source, Portrait) else self.portrait(source)
         features = self.audio_encoder.features(self.clock, track.tap(sound))
         drives = self.generator.drives(portrait, features, seed=seed)
         for frames in self.renderer.frames(portrait, self._edited(portrait, drives, seed)):

@@ -26,6 +26,7 @@ DEBUG = "VIVAVOCE_DEBUG"  # set to 1 to see tracebacks
 COMMANDS = {
     "animate": "vivavoce.cli.produce:animate",
     "reenact": "vivavoce.cli.produce:reenact",
+    "dub": "vivavoce.cli.dub:dub",
     "bench": "vivavoce.cli.study:bench",
     "evaluate": "vivavoce.cli.study:evaluate",
     "prepare": "vivavoce.cli.study:prepare",

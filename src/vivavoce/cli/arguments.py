@@ -31,6 +31,7 @@ def parser() -> Parser:
     for name, add, summary in (
         ("animate", _animate, "a portrait and speech become a talking video"),
         ("reenact", _reenact, "a portrait moves like the person in a video"),
+        ("dub", _dub, "a film says something else: new lips, the rest as it was"),
         ("bench", _bench, "measure the speed of the whole pipeline on this machine"),
         ("doctor", _doctor, "check that everything needed is installed and works"),
         ("prepare", _prepare, "track recordings into what training reads"),
@@ -79,6 +80,32 @@ def _reenact(command: argparse.ArgumentParser) -> None:
     _appearance(command)
 
 
+def _dub(command: argparse.ArgumentParser) -> None:
+    command.add_argument("video", type=Path, help="film of one or more people, of any length; its sound is replaced")
+    command.add_argument("audio", type=Path, help="speech: any sound file, or a video with sound")
+    _output(command)
+    command.add_argument("--system", default="moda", metavar="NAME", help="talking head to use (default: moda)")
+    command.add_argument("--seed", type=whole(0, SEEDS - 1), default=0, metavar="N", help="same seed, same video")
+    command.add_argument(
+        "--length",
+        choices=("audio", "video"),
+        default="audio",
+        help="how long the result is: as the speech, the film running back and forth if it is shorter (default), or as "
+        "the film, with closed lips when the speech has ended",
+    )
+    command.add_argument("--face", type=face, metavar="WHICH", help="largest (default), left, right, or 0, 1, 2 ...")
+    command.add_argument("--teeth", type=Path, metavar="PHOTO", help="photo of the same person showing teeth")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to compute (default: auto)")
+    command.add_argument("--backend", metavar="NAME", help="how to run the networks (default: the fastest here)")
+    _mouth_gain(command)
+
+
+def _mouth_gain(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--mouth-gain", type=number(0.0, 2.0), metavar="X", help="how much the mouth moves (default: 1)"
+    )
+
+
 def _output(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="video to write")
     command.add_argument("--sheet", type=Path, metavar="PNG", help="also write a contact sheet of the video")
@@ -92,9 +119,7 @@ def _appearance(command: argparse.ArgumentParser) -> None:
     pose = command.add_mutually_exclusive_group()
     pose.add_argument("--pose-scale", type=number(0.0, 3.0), metavar="X", help="how much the head moves (default: 1)")
     pose.add_argument("--freeze-head", action="store_true", help="do not move the head at all")
-    command.add_argument(
-        "--mouth-gain", type=number(0.0, 2.0), metavar="X", help="how much the mouth moves (default: 1)"
-    )
+    _mouth_gain(command)
     command.add_argument("--teeth", type=Path, metavar="PHOTO", help="photo of the same person showing teeth")
 
 

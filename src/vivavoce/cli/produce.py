@@ -23,7 +23,7 @@ from vivavoce.media.write import check_target, write_video
 from vivavoce.motion.edit import Edit
 from vivavoce.registry import DRIVEN, load
 from vivavoce.streams import Background
-from vivavoce.system import Source, System
+from vivavoce.system import Film, Source, System
 from vivavoce.timeline import Clock, Pcm
 
 SHEET_FRAMES = 16
@@ -42,20 +42,20 @@ class Voice:
 
 def animate(arguments: argparse.Namespace) -> int:
     """``vivavoce animate PORTRAIT AUDIO -o OUT.mp4``."""
-    _check(arguments, arguments.portrait, arguments.audio)
+    check(arguments, arguments.portrait, arguments.audio)
     told: list[str] = []
     with warnings_told(told, quiet=arguments.json):
         found = contents(arguments.audio)
         if arguments.system in DRIVEN:
             raise InputError(f"{arguments.system!r} follows a video, not speech: use vivavoce reenact")
-        talker = load(arguments.system, **_options(arguments, emotion=arguments.emotion))
-        voice = _voice(arguments.audio, found, talker.clock)
-        return _produce(talker, read_source(arguments.portrait, talker.clock.fps), voice, arguments, told)
+        talker = load(arguments.system, **given_options(arguments, emotion=arguments.emotion))
+        voice = heard(arguments.audio, found, talker.clock)
+        return produce(talker, read_source(arguments.portrait, talker.clock.fps), voice, arguments, told)
 
 
 def reenact(arguments: argparse.Namespace) -> int:
     """``vivavoce reenact PORTRAIT DRIVING.mp4 -o OUT.mp4``."""
-    _check(arguments, arguments.portrait, arguments.driving)
+    check(arguments, arguments.portrait, arguments.driving)
     told: list[str] = []
     with warnings_told(told, quiet=arguments.json):
         found = contents(arguments.driving)
@@ -63,12 +63,12 @@ def reenact(arguments: argparse.Namespace) -> int:
             raise InputError(f"{arguments.driving} has no picture in it: the driving file must be a video")
         if not found.sound and found.seconds is None:
             raise InputError(f"{arguments.driving} has no sound and does not say how long it is")
-        talker = load("reenact", driving=arguments.driving, **_options(arguments, relative=arguments.relative))
+        talker = load("reenact", driving=arguments.driving, **given_options(arguments, relative=arguments.relative))
         voice = _whole(arguments.driving, found, talker.clock)
-        return _produce(talker, read_source(arguments.portrait, talker.clock.fps), voice, arguments, told)
+        return produce(talker, read_source(arguments.portrait, talker.clock.fps), voice, arguments, told)
 
 
-def _check(arguments: argparse.Namespace, *inputs: Path) -> None:
+def check(arguments: argparse.Namespace, *inputs: Path) -> None:
     """Refuse before the long work what would fail after it."""
     check_target(arguments.output)
     outputs = [arguments.output]
@@ -82,10 +82,10 @@ def _check(arguments: argparse.Namespace, *inputs: Path) -> None:
                 raise InputError(f"{output} is both input and output; it would be overwritten")
 
 
-def _options(arguments: argparse.Namespace, **more: Any) -> dict[str, Any]:
+def given_options(arguments: argparse.Namespace, **more: Any) -> dict[str, Any]:
     """The options the user gave, for the system's ``assemble``; what was not given is the system's to choose."""
     changes = {name: getattr(arguments, name, None) for name in CHANGES}
-    if arguments.freeze_head:
+    if getattr(arguments, "freeze_head", False):
         changes["pose_scale"] = 0.0
     changes = {name: value for name, value in changes.items() if value is not None}
     options = {name: getattr(arguments, name, None) for name in ("size", "crop", "face", "device", "backend")}
@@ -94,17 +94,18 @@ def _options(arguments: argparse.Namespace, **more: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _voice(path: Path, found: Contents, clock: Clock) -> Voice:
+def heard(path: Path, found: Contents, clock: Clock) -> Voice:
+    """The speech in ``path`` as the model and as the viewer hear it."""
     return Voice(read_audio(path, clock.sample_rate), read_soundtrack(path), found.seconds)
 
 
 def _whole(path: Path, found: Contents, clock: Clock) -> Voice:
     """The sound of a film, with silence up to its end where the sound is shorter or not there."""
-    voice = _voice(path, found, clock) if found.sound else Voice((), None, found.seconds)
-    return replace(voice, pcm=_lasting(voice.pcm, math.ceil((found.seconds or 0) * clock.sample_rate)))
+    voice = heard(path, found, clock) if found.sound else Voice((), None, found.seconds)
+    return replace(voice, pcm=lasting(voice.pcm, math.ceil((found.seconds or 0) * clock.sample_rate)))
 
 
-def _lasting(sound: Iterable[Pcm], samples: int) -> Iterator[Pcm]:
+def lasting(sound: Iterable[Pcm], samples: int) -> Iterator[Pcm]:
     """``sound``, then silence until there were ``samples`` samples."""
     given = 0
     for pcm in sound:
@@ -116,11 +117,11 @@ def _lasting(sound: Iterable[Pcm], samples: int) -> Iterator[Pcm]:
         yield silence
 
 
-def _produce(talker: System, source: Source, voice: Voice, arguments: argparse.Namespace, told: list[str]) -> int:
+def produce(talker: System, source: Source | Film, voice: Voice, arguments: argparse.Namespace, told: list[str]) -> int:
     """Stream into the file and report. Rendering and encoding overlap: they run in two threads."""
     began = time.perf_counter()
     with torch.inference_mode():
-        portrait = talker.renderer.portrait(source)
+        portrait = talker.portrait(source)
     for warning in portrait.warnings:
         told.append(warning)
         if not arguments.json:

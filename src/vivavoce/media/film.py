@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import torch
 from av import VideoFrame
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
@@ -24,23 +27,24 @@ MAX_SIDE = 1920  # px; longer films are scaled down to this
 
 
 def read_video(
-    path: str | Path, fps: Fraction | int = 25, *, long_side: int = MAX_SIDE
+    path: str | Path, fps: Fraction | int = 25, *, long_side: int = MAX_SIDE, first: int = 0
 ) -> Iterator[UInt8[Tensor, "3 h w"]]:
     """Frames of a video on a grid of ``fps`` frames a second, upright, square pixels; one held at a time.
 
     Time counts from the start of the file, which is also where :func:`vivavoce.media.sound.read_audio` starts,
     so frame n and the samples of frame n belong together. Whatever the file's own rate (or lack of one), frames
-    are picked by their time stamps.
+    are picked by their time stamps. Reading starts at frame ``first``; what lies before is skipped, not decoded, where
+    the file allows it.
 
     Raises :class:`vivavoce.errors.InputError` at once when the file has no moving picture; damage further on is
     left out with an :class:`vivavoce.errors.InputWarning`.
     """
     path = Path(path)
-    if fps <= 0 or long_side < MIN_SIDE:
+    if fps <= 0 or long_side < MIN_SIDE or first < 0:
         raise InputError(f"a video needs a rate above 0 and a side of {MIN_SIDE} or more, not {fps} and {long_side}")
     with opened(path, accepted=VIDEO_KINDS) as box:
         _picture(box, path)
-    return _on_clock(path, Fraction(fps), long_side)
+    return _on_clock(path, Fraction(fps), long_side, first)
 
 
 def _picture(box: InputContainer, path: Path) -> VideoStream:
@@ -55,11 +59,11 @@ def _picture(box: InputContainer, path: Path) -> VideoStream:
     return stream
 
 
-def _on_clock(path: Path, fps: Fraction, long_side: int) -> Iterator[Picture]:
+def _on_clock(path: Path, fps: Fraction, long_side: int, first: int) -> Iterator[Picture]:
     shown: VideoFrame | None = None
     size = (0, 0)
-    due = 0  # index of the next frame to give
-    for time, frame, aspect in _timed(path):
+    due = first  # index of the next frame to give
+    for time, frame, aspect in _from(path, first / fps):
         picture = None
         while shown is not None and (due + Fraction(1, 2)) / fps <= time:
             picture = _rgb(shown, size) if picture is None else picture
@@ -72,8 +76,22 @@ def _on_clock(path: Path, fps: Fraction, long_side: int) -> Iterator[Picture]:
         raise InputError(f"{path} has no frame that can be decoded")
 
 
-def _timed(path: Path) -> Iterator[tuple[Fraction, VideoFrame | None, Fraction]]:
+def _from(path: Path, after: Fraction) -> Iterator[tuple[Fraction, VideoFrame | None, Fraction]]:
+    """:func:`_timed` from the last key frame at or before ``after``, or from the start where that cannot be found."""
+    timed = _timed(path, after)
+    begin = next(timed)
+    # Some containers have no index, and jump too far or not at all.
+    if after and (begin[1] is None or begin[0] > after):
+        timed = _timed(path, Fraction(0))
+        begin = next(timed)
+    yield begin
+    yield from timed
+
+
+def _timed(path: Path, after: Fraction) -> Iterator[tuple[Fraction, VideoFrame | None, Fraction]]:
     """(time, frame, pixel aspect); times in seconds from the start of the file, never going back.
+
+    Jumps to a key frame near ``after`` first, where that is not the start.
 
     The last entry has no frame: it is the time at which the last one disappears.
     """
@@ -83,6 +101,9 @@ def _timed(path: Path) -> Iterator[tuple[Fraction, VideoFrame | None, Fraction]]
         zero = start(box)
         step = 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
         aspect = stream.sample_aspect_ratio or Fraction(1)
+        if after:
+            with suppress(FFmpegError):
+                box.seek(int((after + zero) * av.time_base))
         time, lasts = -step, step
         for frame in decoded(box, stream, path):
             if not isinstance(frame, VideoFrame):

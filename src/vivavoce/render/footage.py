@@ -6,20 +6,26 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from vivavoce.face.mesh import OVAL, Points, Pose
+from vivavoce.face.mesh import LOWER_INNER, OVAL, UPPER_INNER, Points, Pose
 from vivavoce.face.model import FaceModel
+from vivavoce.render.layers import fill_smoothly
 from vivavoce.render.likeness import Likeness, Row
 from vivavoce.render.raster import ALL, BACK, FRONT, draw_triangles
-from vivavoce.render.surface import FACE, clockwise, face_triangles
+from vivavoce.render.surface import FACE, clockwise, face_triangles, smoothstep
 
 _RINGS = (1.0, 1.07, 1.16, 1.28, 1.45)  # around the oval, as multiples of its radius; the last does not move
+_UPPER, _LOWER = list(UPPER_INNER[1:-1]), list(LOWER_INNER[1:-1])
+_SHUT, _PARTED = 0.006, 0.016  # lip gaps in face widths between which what is seen in the picture's mouth is removed
+_BRIM = 0.010  # how far beyond the lips' inner edges, in face widths: landmarks are not exact
+_SEAM_DEPTH = 0.6  # share of light missing where lips meet
 
 
 class Footage:
     """Moves the lower face of video frames; one per stream, frames do not depend on each other."""
 
-    def __init__(self, model: FaceModel) -> None:
-        self.model = model
+    def __init__(self, model: FaceModel, *, empties: bool = True) -> None:
+        """``empties`` takes out what the film shows between the lips; the inside of the mouth must then be painted."""
+        self.model, self.empties = model, empties
         self.face = face_triangles(model.triangles, model.mean)
         self.rings = _ring_triangles()
 
@@ -52,8 +58,39 @@ class Footage:
         box = (slice(low[1], high[1]), slice(low[0], high[0]))
         drawn = picture.copy()
         across, down = cv2.split(sampling)[:2]
-        drawn[box] = cv2.remap(picture[box], across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        shown = picture[box]
+        if self.empties:
+            shown = _emptied(shown, sitter.landmarks[:, :2] - low, sitter.pose.scale)
+        drawn[box] = cv2.remap(shown, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         return drawn, target, pose
+
+
+def _emptied(
+    picture: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "478 2"], scale: float
+) -> UInt8[np.ndarray, "h w 3"]:
+    """``picture`` with nothing between the lips but the dark line where lips meet.
+
+    Lips that close over what was there would leave slivers of teeth, and lips that open wider would stretch it.
+    """
+    gap = float((landmarks[_LOWER, 1] - landmarks[_UPPER, 1]).max()) / scale
+    share = np.float32(smoothstep(np.array((gap - _SHUT) / (_PARTED - _SHUT))))
+    ring = landmarks[[*UPPER_INNER, *LOWER_INNER[::-1]]]
+    edge = max(2, round(_BRIM * scale))
+    low = np.maximum(np.floor(ring.min(0)).astype(int) - 6 * edge, 0)
+    high = np.minimum(np.ceil(ring.max(0)).astype(int) + 6 * edge, picture.shape[1::-1])
+    if share == 0 or np.any(high - low < 4):
+        return picture
+    hole = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
+    cv2.fillPoly(hole, [np.round(ring - low).astype(np.int32)], 255)
+    depth = cv2.GaussianBlur(hole, (0, 0), 0.5 * edge).astype(np.float32) / 255
+    hole = cv2.dilate(hole, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * edge + 1, 2 * edge + 1)))
+    cover = cv2.GaussianBlur(hole, (0, 0), 0.4 * edge).astype(np.float32)[..., None] * (share / 255)
+    box = (slice(low[1], high[1]), slice(low[0], high[0]))
+    here = picture[box].astype(np.float32)
+    filled = fill_smoothly(here, (hole == 0).astype(np.float32)) * (1 - _SEAM_DEPTH * depth[..., None])
+    out = picture.copy()
+    out[box] = np.clip(here + (filled - here) * cover + 0.5, 0, 255).astype(np.uint8)
+    return out
 
 
 def mirrored(frame: int, length: int) -> int:

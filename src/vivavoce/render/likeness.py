@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from vivavoce.errors import InputError
 from vivavoce.face.mesh import (
     LEFT_LOWER_LID,
     LEFT_UPPER_LID,
@@ -22,7 +23,7 @@ from vivavoce.face.mesh import (
 )
 from vivavoce.face.model import FaceModel
 from vivavoce.motion.space import FACE_MESH
-from vivavoce.motion.track import calibrate, reference
+from vivavoce.motion.track import Calibration, calibrate, rows
 from vivavoce.render.surface import smoothstep
 
 _SEAM = 0.003  # lip gap in face widths up to which lips count as closed
@@ -31,6 +32,11 @@ _LIDS = ((LEFT_UPPER_LID, LEFT_LOWER_LID), (RIGHT_UPPER_LID, RIGHT_LOWER_LID))
 _FRONTAL, _HIDDEN = 3.0, 22.0  # degrees of yaw in the picture: up to here all is seen; this much more hides a cheek
 _FREE = np.array([22.0, 16.0, 24.0])  # degrees of yaw, pitch, roll about the picture's own pose, for a frontal picture
 _FARTHEST = np.array([34.0, 30.0, 60.0])  # degrees from frontal that stay drawable
+
+
+_MISFIT = 0.05  # fit error in face widths above which the mesh is probably no human face
+_REFUSED = 0.12  # and from which it is none
+_SMALL = 60  # pixels of face width
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +127,18 @@ def likeness(
     return Likeness(pose.apply(shape), shape, pose, named(reference), _lip_reach(shape))
 
 
-def reference_rows(landmarks: Float[np.ndarray, "s 478 3"], model: FaceModel) -> Float[np.ndarray, "s 48"]:
-    """Motion rows of the pictures, with expressions whose lip gap is the one seen: the guess alone is shrunk."""
-    rows = reference(landmarks, model).astype(np.float64)
-    neutral, part = calibrate(landmarks, model).neutral, FACE_MESH.slice("expression")
-    for row, points in zip(rows, landmarks, strict=True):
-        row[part] = _with_gap(model, row[part], np.maximum(_gap(model.canonical(points, neutral)[0]), 0))
-    return rows
+def reference_rows(
+    landmarks: Float[np.ndarray, "s 478 3"], model: FaceModel, person: Calibration | None = None
+) -> Float[np.ndarray, "s 48"]:
+    """Motion rows of the pictures, with expressions whose lip gap is the one seen: the guess alone is shrunk.
+
+    ``person`` is who is in them, where more than these pictures is known.
+    """
+    person, part = person or calibrate(landmarks, model), FACE_MESH.slice("expression")
+    found = rows(landmarks, np.zeros((len(landmarks), 6)), person, model).astype(np.float64)
+    for row, points in zip(found, landmarks, strict=True):
+        row[part] = _with_gap(model, row[part], np.maximum(_gap(model.canonical(points, person.neutral)[0]), 0))
+    return found
 
 
 def named(row: Float[np.ndarray, " 48"]) -> Row:
@@ -141,6 +152,21 @@ def fit_error(landmarks: Points, model: FaceModel) -> float:
     shape, _ = model.canonical(landmarks)
     left = shape - model.mean - np.tensordot(model.guess(shape), model.expression, 1)
     return float(np.sqrt(np.square(left[:468, :2]).sum(1).mean()))
+
+
+def told(misfit: float, width: float) -> tuple[str, ...]:
+    """What the user should know of a face with fit error ``misfit``, ``width`` pixels wide.
+
+    Raises :class:`vivavoce.errors.InputError` when it is no human face.
+    """
+    if misfit > _REFUSED:
+        raise InputError("what was found in the picture does not look like a human face; give a picture of a person")
+    found = []
+    if misfit > _MISFIT:
+        found.append("the face is unusual, hidden or badly lit, so movements may look wrong")
+    if width < _SMALL:
+        found.append(f"the face is small ({width:.0f} pixels wide), so details will be coarse")
+    return tuple(found)
 
 
 def limited_angles(own: Float[np.ndarray, " 3"], wanted: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " 3"]:

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vivavoce.errors import InputError
@@ -16,21 +16,20 @@ from vivavoce.face.crop import Framing, choose_face, head_view, whole_picture
 from vivavoce.face.model import FaceModel
 from vivavoce.face.track import Face, FaceTracker
 from vivavoce.motion.space import FACE_MESH, MotionSpace
-from vivavoce.motion.track import calibrate, smooth
+from vivavoce.motion.track import calibrate, smooth, track
+from vivavoce.render import dubbed
 from vivavoce.render.footage import Footage, mirrored
 from vivavoce.render.layers import Layers, split_layers
-from vivavoce.render.likeness import Likeness, Row, fit_error, likeness, named, reference_rows
+from vivavoce.render.likeness import Likeness, Row, fit_error, likeness, named, reference_rows, told
 from vivavoce.render.mouth import paint_mouth, prepare_mouth
 from vivavoce.render.photo import Photo
 from vivavoce.render.raster import paste
 from vivavoce.render.surface import smoothstep
-from vivavoce.system import Drive, Frames, Portrait, Source
+from vivavoce.system import Drive, Film, Frames, Portrait, Source
 from vivavoce.timeline import Span
 
 _MOUTH = "mouth."  # what names of the mouth's tensors in the cache begin with
 _CLIP_BYTES = 48 << 20  # of pictures handed out at once
-_MISFIT = 0.05  # fit error in face widths above which the mesh is probably no human face
-_REFUSED = 0.12  # and from which it is none
 _TURNED = 16.0  # degrees of yaw above which the user is told
 _SEARCHED = 50  # first frames of a video in which a face must be seen
 
@@ -64,12 +63,31 @@ class MeshRenderer:
         portrait = self._still(source, tracker) if len(source) == 1 else self._moving(source, tracker)
         return replace(portrait, cache={**portrait.cache, **_held_mouth(portrait, _shown(self.teeth, tracker))})
 
+    def filmed(self, film: Film) -> Portrait:
+        """See :class:`vivavoce.system.FilmRenderer`. A film keeps its own size and framing.
+
+        Raises:
+            InputError: as :meth:`portrait`, and for a renderer that shows the head only.
+        """
+        if self.crop:
+            raise InputError("a film that is dubbed keeps its framing; showing the head only is for portraits")
+        return dubbed.filmed(film, self.face, _shown(self.teeth, FaceTracker()))
+
+    def follow(self, pictures: Iterable[UInt8[Tensor, "3 h w"]]) -> Iterator[Float[Tensor, "_t d"]]:
+        """See :class:`vivavoce.system.Follower`."""
+        return track(_image(picture) for picture in pictures)
+
     def frames(self, portrait: Portrait, drives: Iterable[Drive]) -> Iterator[Frames]:
         """See :class:`vivavoce.system.Renderer`. Spans longer than fit in memory leave in several clips."""
-        draw = _still_frame(portrait) if len(portrait.source) == 1 else _moving_frame(portrait)
-        width, height = _framing_of(portrait).size
         mouth = {n.removeprefix(_MOUTH): value for n, value in portrait.cache.items() if n.startswith(_MOUTH)}
         paint = partial(paint_mouth, mouth=mouth) if self.paints_mouth else None
+        if portrait.film is not None:
+            return dubbed.frames(portrait, portrait.film, drives, paint)
+        return self._own_frames(portrait, drives, paint)
+
+    def _own_frames(self, portrait: Portrait, drives: Iterable[Drive], paint: Paint | None) -> Iterator[Frames]:
+        draw = _still_frame(portrait) if len(portrait.source) == 1 else _moving_frame(portrait, self.paints_mouth)
+        width, height = _framing_of(portrait).size
         at_once = max(1, _CLIP_BYTES // (3 * height * width))
         for drive in drives:
             first = drive.motion.span.start
@@ -204,12 +222,12 @@ def _still_frame(portrait: Portrait) -> Draw:
     return draw
 
 
-def _moving_frame(portrait: Portrait) -> Draw:
+def _moving_frame(portrait: Portrait, empties: bool) -> Draw:
     """How to draw a frame of a video."""
     model, framing = FaceModel.pretrained(), _framing_of(portrait)
     points, reference = portrait.cache["landmarks"].numpy(), portrait.reference.double().numpy()
     neutral = calibrate(points, model).neutral
-    footage = Footage(model)
+    footage = Footage(model, empties=empties)
     left, top, right, bottom = framing.region
     whole = np.full((bottom - top, right - left), 255, np.uint8)
 
@@ -220,7 +238,7 @@ def _moving_frame(portrait: Portrait) -> Draw:
         sitter = likeness(points[n], model, reference[n], neutral)
         drawn, landmarks, pose = footage.draw(_region(picture, framing), sitter, row)
         if paint is not None:
-            paint(drawn, landmarks=landmarks, pose=pose, interior=row.interior)
+            paint(drawn, landmarks=landmarks, pose=pose, interior=row.interior, emptied=True)
         paste(drawn, whole, left, top, frame)
 
     return draw
@@ -245,16 +263,10 @@ def _blend(shape: tuple[int, int], free: tuple[bool, bool, bool, bool]) -> np.nd
 
 
 def _warnings(sitter: Likeness, misfit: float, framing: Framing, *, still: bool) -> tuple[str, ...]:
-    if misfit > _REFUSED:
-        raise InputError("what was found in the picture does not look like a human face; give a picture of a person")
-    found = []
-    if misfit > _MISFIT:
-        found.append("the face is unusual, hidden or badly lit, so movements may look wrong")
+    found = list(told(misfit, sitter.pose.scale if framing.scale[0] <= 1 else np.inf))
     if still and abs(sitter.angles[0]) > _TURNED:
         found.append(
             f"the head is turned {abs(sitter.angles[0]):.0f} degrees to the side, so it will move less; "
             "a picture taken from the front looks better"
         )
-    if sitter.pose.scale < 60 and framing.scale[0] <= 1:
-        found.append(f"the face is small ({sitter.pose.scale:.0f} pixels wide), so details will be coarse")
     return tuple(found)

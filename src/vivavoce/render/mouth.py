@@ -87,6 +87,8 @@ def prepare_mouth(
     canonical: Points,
     pose: Pose,
     teeth: tuple[UInt8[np.ndarray, "h2 w2 3"], Points] | None = None,
+    *,
+    look_for_teeth: bool = True,
 ) -> dict[str, Tensor]:
     """Paint the layers of one person's mouth.
 
@@ -97,6 +99,7 @@ def prepare_mouth(
         pose: canonical frame to pixels of ``picture``.
         teeth: another picture that shows the person's upper teeth, and the landmarks in it. Without, they are taken
             from ``picture`` if it shows them, and modelled if it does not.
+        look_for_teeth: whether ``picture`` is good enough to take teeth from.
 
     Returns:
         Named tensors for :func:`paint_mouth`, a few hundred kilobytes.
@@ -112,7 +115,8 @@ def prepare_mouth(
     )
     chin = float(canonical[list(CHIN), 1].mean()) - 0.8 * gap
     width = float(canonical[308, 0] - canonical[78, 0])
-    own, edge = _own_teeth(teeth or (picture, landmarks), canonical, origin, upper, per_unit) or (None, 0.0)
+    shown = teeth or ((picture, landmarks) if look_for_teeth else None)
+    own, edge = (_own_teeth(shown, canonical, origin, upper, per_unit) if shown else None) or (None, 0.0)
     grain = min(grain_of(picture, landmarks), 12.0)
     mouth = Mouth(
         upper=_grained(upper if own is None else own, grain if own is None else 0.0, rng),
@@ -132,6 +136,7 @@ def paint_mouth(
     landmarks: Points,
     pose: Pose,
     interior: Float[np.ndarray, " 6"],
+    emptied: bool = False,
 ) -> None:
     """Paint the inside of the lips into ``image``, in place. A function of this frame alone.
 
@@ -141,13 +146,15 @@ def paint_mouth(
         landmarks: of this frame, in pixels.
         pose: canonical frame to pixels of this frame.
         interior: channels of ``face-mesh/1``; all 0 gives an average interior.
+        emptied: whether ``image`` has nothing between the lips, so that nothing of it may show through.
     """
     held = Mouth(**{name: mouth[name].numpy() for name in Mouth.__slots__})
     place = locate(held.origin, landmarks, pose, image.shape[:2])
     if place is None:
         return
     state = state_of(interior, place.opening)
-    opacity = _ramp(place.opening, *_APPEARS) * (1 - _own_share(held, place.opening)) * state.opacity
+    kept = 0.0 if emptied else _own_share(held, place.opening)
+    opacity = _ramp(place.opening, *_APPEARS) * (1 - kept) * state.opacity
     if opacity <= 0:
         return
     layer, drawn = draw_layer(held, place, state)
