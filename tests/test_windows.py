@@ -186,8 +186,10 @@ def test_imported_weights_load_and_others_are_refused(tmp_path):
     torch.save({f"talking_head_dit.{k}": v for k, v in published("toy").items()}, tmp_path / "net-200.pth")
     flow = load(moda.convert(tmp_path, tmp_path / "out"))
     assert flow.net.config.width == 128
-    with pytest.raises(InputError, match="does not hold MoDA's weights"):
+    with pytest.raises(InputError, match="not of 'moda-liveportrait'"):
         load(weights.path("moda"))
+    with pytest.raises(InputError, match="vivavoce import moda"):
+        load(tmp_path / "nowhere.safetensors")
 
 
 def test_settings_that_contradict_each_other_are_refused():

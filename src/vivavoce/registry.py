@@ -14,6 +14,7 @@ from vivavoce.system import System
 
 BUILT_IN = {
     "moda": "vivavoce.systems.moda:assemble",
+    "moda-liveportrait": "vivavoce.systems.moda_liveportrait:assemble",
 }
 # Systems that follow a driving video instead of speech: they want ``driving=PATH`` too and are no choice for speech.
 DRIVEN = {

@@ -18,6 +18,7 @@ from torch import Tensor
 from vivavoce.errors import InputError
 from vivavoce.importing.checkpoints import Checkpoint, find, matched, publish, read
 from vivavoce.importing.moda_statistics import MEAN, STD
+from vivavoce.motion.windows import NAME, SYSTEM
 from vivavoce.nets.mmdit import TIME_SCALE, TIME_WIDTH, Config, MMDiT, sinusoid
 
 FILES = ("net-200.pth", "net-200.safetensors", "moda.pth")
@@ -223,7 +224,8 @@ def convert(source: Path, out: Path) -> Path:
     net = network(known, null, what)
     numbers, origin = statistics(source, net.config.motion)
     weights = {f"net.{key}": value for key, value in net.state_dict().items()} | numbers
-    return publish(out, "moda", weights, _card(found, whence, origin, net), config=asdict(net.config))
+    card = _card(found, whence, origin, net)
+    return publish(out, NAME, weights, card, system=SYSTEM, config=asdict(net.config))
 
 
 def _card(found: Checkpoint, null: str, origin: str, net: MMDiT) -> str:

@@ -27,6 +27,9 @@ from vivavoce.streams import Window, windows
 from vivavoce.system import Drive, Features, Portrait
 from vivavoce.timeline import Span
 
+NAME = "moda"  # of the weight file in its folder
+SYSTEM = "moda-liveportrait"  # what its header says it belongs to
+WINDOW, OVERLAP = 80, 16  # frames
 LAST_SIGMA = 0.001  # the noise left before the last step of the published schedule
 TINY = 1e-5  # added to deviations and scales before dividing, as published
 EXPRESSION, SCALE = KEYPOINT.slice("expression"), KEYPOINT.slice("scale")
@@ -95,12 +98,19 @@ def load(file: Path) -> KeypointFlow:
     Raises:
         InputError: ``file`` is not there or holds something else.
     """
+    if not file.is_file():
+        raise InputError(
+            f"there are no {NAME} weights in {file.parent}: it needs {file.name}, "
+            f"which `vivavoce import {NAME} DIR --out WEIGHTS` makes from the published file"
+        )
     header = weights.metadata(file)
+    if header.get("system") != SYSTEM:
+        raise InputError(f"{file} holds weights of {header.get('system', 'something unknown')!r}, not of {SYSTEM!r}")
     try:
         with torch.device("meta"):
             flow = KeypointFlow(Config(**header["config"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{file} does not hold MoDA's weights ({error})") from error
+        raise InputError(f"{file} does not say what its network looks like: {error}") from error
     return weights.load_into(flow.to_empty(device="cpu"), file)
 
 
@@ -132,8 +142,8 @@ class WindowGenerator:
     """Generates ``hop`` frames at a time and hears ``overlap`` more; implements MotionGenerator of the system."""
 
     flow: KeypointFlow
-    hop: int = 64
-    overlap: int = 16
+    hop: int = WINDOW - OVERLAP
+    overlap: int = OVERLAP
     times: tuple[float, ...] = published_times(10)
     sampler: Sampler = euler
     guidance: tuple[tuple[str, float], ...] = (("audio", 1.2), ("emotion", 1.2))
