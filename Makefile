@@ -22,7 +22,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else f"Vivavoce needs Python 3.11 or 3.12, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tracker,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tracker,speech,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt mediapipe
 	touch $(READY)
 
