@@ -1,12 +1,16 @@
 """What edits change, and that they change nothing else."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
+from vivavoce.emotion.labels import EMOTIONS
+from vivavoce.emotion.looks import look
 from vivavoce.errors import InputError
 from vivavoce.motion.edit import Edit, blinking, mouth_share
-from vivavoce.motion.space import FACE_MESH, Motion, MotionSpace, Part
+from vivavoce.motion.space import FACE_MESH, KEYPOINT, Motion, MotionSpace, Part
 from vivavoce.timeline import Span
 
 
@@ -105,3 +109,83 @@ def test_other_spaces_are_refused_by_name():
     space = MotionSpace("other/1", (Part("all", "latent", (3,)),))
     with pytest.raises(InputError, match="not in other/1"):
         Edit(mouth_gain=1.2).starting(torch.zeros(1, 3), 0)(Motion(Span(0, 2), space, torch.zeros(2, 3)))
+
+
+def test_a_pose_asked_for_is_moved_about_instead_of_the_portraits():
+    reference, at = rows(1), FACE_MESH.slice("rotation")
+    still = edited(Edit(pose=(20.0, -5.0, 3.0), pose_scale=0.0), rows(), reference)
+    torch.testing.assert_close(still[:, at], torch.tensor([20.0, -5.0, 3.0]).expand(40, 3))
+    moving = edited(Edit(pose=(20.0, -5.0, 3.0)), rows(), reference)
+    torch.testing.assert_close(moving[:, at], rows()[:, at] + torch.tensor([20.0, -5.0, 3.0]) - reference[:, at])
+    assert changed_parts(rows(), moving) == {"rotation"}
+
+
+def test_the_pose_means_the_same_in_both_spaces():
+    """A nose that points out of the picture goes to the right for yaw, down for pitch; ears turn clockwise for roll."""
+    from vivavoce.face.mesh import rotation_matrix
+    from vivavoce.motion.keypoints import rotation
+
+    for pose in ((20.0, 0.0, 0.0), (0.0, 15.0, 0.0), (0.0, 0.0, 10.0)):
+        motion = Motion(Span(0, 1), KEYPOINT, torch.zeros(1, KEYPOINT.dim))
+        row = Edit(pose=pose).starting(torch.zeros(1, KEYPOINT.dim), 0)(motion).rows
+        matrix = rotation(row[0, KEYPOINT.slice("rotation")])
+        points = torch.tensor([[0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
+        ours = points.double() @ torch.from_numpy(rotation_matrix(np.array(pose))).T
+        torch.testing.assert_close(
+            torch.sign((points @ matrix).round(decimals=4))[:, :2], torch.sign(ours.round(decimals=4))[:, :2].float()
+        )
+
+
+@pytest.mark.parametrize("emotion", EMOTIONS)
+@pytest.mark.parametrize("strength", [0.0, 1.0, 2.0])
+def test_an_emotion_moves_the_face_in_proportion_and_leaves_the_lips_as_open(emotion, strength):
+    from vivavoce.face.model import FaceModel
+    from vivavoce.motion.lips import opening
+
+    at = FACE_MESH.slice("expression")
+    change = (edited(Edit(emotion=emotion, emotion_strength=strength), rows()) - rows())[:, at]
+    torch.testing.assert_close(change, strength * look(emotion)[at].expand_as(change), atol=1e-5, rtol=0)
+    assert abs(float(change[0] @ opening(FaceModel.pretrained()))) < 0.004
+
+
+def test_emotions_look_like_what_they_are_called():
+    from vivavoce.face.mesh import BROWS
+    from vivavoce.face.model import FaceModel
+
+    model = FaceModel.pretrained()
+
+    def moved(emotion: str, points: Sequence[int]) -> float:
+        """Mean way down, in face widths."""
+        return float(
+            np.tensordot(look(emotion)[FACE_MESH.slice("expression")].numpy(), model.expression, 1)[points, 1].mean()
+        )
+
+    brows, corners = list(BROWS), [61, 291]
+    assert moved("surprise", brows) < moved("fear", brows) < -0.02
+    assert moved("anger", brows) > 0.02
+    assert moved("happiness", corners) < -0.02
+    assert moved("sadness", corners) > 0.015
+    assert not look("neutral").any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"pose": (60.0, 0.0, 0.0)}, {"pose": (0.0, float("nan"), 0.0)}, {"emotion_strength": 4.0}, {"emotion": "hunger"}],
+)
+def test_poses_and_emotions_that_make_no_face_are_refused(wrong):
+    with pytest.raises(InputError, match=r"must be a number from|there is no emotion"):
+        Edit(**wrong)
+
+
+def test_gaze_and_mouth_work_on_keypoints_too_and_blinks_are_refused():
+    motion = Motion(Span(0, 4), KEYPOINT, torch.randn(4, KEYPOINT.dim))
+    reference = torch.zeros(1, KEYPOINT.dim)
+    aside = Edit(gaze=(0.2, 0.0)).starting(reference, 0)(motion).rows - motion.rows
+    points = aside[0, KEYPOINT.slice("expression")].view(21, 3)
+    assert set(points.abs().sum(1).nonzero().flatten().tolist()) == {11, 15}
+    assert (points[[11, 15], 0] > 0).all()
+    wider = Edit(mouth_gain=2.0).starting(reference, 0)(motion).rows
+    lips = KEYPOINT.slice("expression").start + 3 * 17
+    torch.testing.assert_close(wider[:, lips], 2 * motion.rows[:, lips])
+    with pytest.raises(InputError, match="blink rate"):
+        Edit(blink_rate=10.0).starting(reference, 0)(motion)

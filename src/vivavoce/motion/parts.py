@@ -11,13 +11,13 @@ from torch import Tensor
 from vivavoce.errors import InputError
 from vivavoce.face.model import FaceModel
 from vivavoce.motion import lips
+from vivavoce.motion.keypoints import EYES
 from vivavoce.motion.space import FACE_MESH, KEYPOINT, MotionSpace
 
 PARTS = ("pose", "brows", "eyes", "lips")
 POSE_KINDS = ("rotation_deg", "rotation_rad", "translation", "scale")
 EYE_KINDS = ("openness", "gaze", "gaze_rad")
-# Implicit keypoints that move the eyes and the brows; all others count as lips, which speech moves.
-KEYPOINTS = {"eyes": (11, 13, 15, 16, 18), "brows": (1, 2)}
+BROW_POINTS = (1, 2)  # keypoints that move the brows; those that are neither eyes nor brows count as lips: speech
 
 
 def share(space: MotionSpace, *parts: str) -> Float[Tensor, "d d"]:
@@ -38,8 +38,8 @@ def share(space: MotionSpace, *parts: str) -> Float[Tensor, "d d"]:
 @cache
 def _shares(space: MotionSpace) -> dict[str, Float[Tensor, "d d"]]:
     pose, eyes = _of_kinds(space, POSE_KINDS), _of_kinds(space, EYE_KINDS)
-    brows = _upper_face(space) if space == FACE_MESH else _points(space, KEYPOINTS["brows"])
-    eyes = eyes if space == FACE_MESH else eyes + _points(space, KEYPOINTS["eyes"])
+    brows = _upper_face(space) if space == FACE_MESH else _points(space, BROW_POINTS)
+    eyes = eyes if space == FACE_MESH else eyes + _points(space, EYES)
     return {"pose": pose, "brows": brows, "eyes": eyes, "lips": torch.eye(space.dim) - pose - brows - eyes}
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from vivavoce.face.mesh import LOWER_INNER, OVAL, UPPER_INNER, Points, Pose
+from vivavoce.face.mesh import LOWER_INNER, LOWER_OUTER, OVAL, UPPER_INNER, Points, Pose
 from vivavoce.face.model import FaceModel
 from vivavoce.render.layers import fill_smoothly
 from vivavoce.render.likeness import Likeness, Row
@@ -16,7 +16,7 @@ from vivavoce.render.surface import FACE, clockwise, face_triangles, smoothstep
 _RINGS = (1.0, 1.07, 1.16, 1.28, 1.45)  # around the oval, as multiples of its radius; the last does not move
 _UPPER, _LOWER = list(UPPER_INNER[1:-1]), list(LOWER_INNER[1:-1])
 _SHUT, _PARTED = 0.006, 0.016  # lip gaps in face widths between which what is seen in the picture's mouth is removed
-_BRIM = 0.010  # how far beyond the lips' inner edges, in face widths: landmarks are not exact
+_BRIM = 0.007  # how far beyond the lips' inner edges, in face widths: landmarks are not exact
 _SEAM_DEPTH = 0.6  # share of light missing where lips meet
 
 
@@ -75,7 +75,7 @@ def _emptied(
     gap = float((landmarks[_LOWER, 1] - landmarks[_UPPER, 1]).max()) / scale
     share = np.float32(smoothstep(np.array((gap - _SHUT) / (_PARTED - _SHUT))))
     ring = landmarks[[*UPPER_INNER, *LOWER_INNER[::-1]]]
-    edge = max(2, round(_BRIM * scale))
+    edge = max(1, round(_BRIM * scale))
     low = np.maximum(np.floor(ring.min(0)).astype(int) - 6 * edge, 0)
     high = np.minimum(np.ceil(ring.max(0)).astype(int) + 6 * edge, picture.shape[1::-1])
     if share == 0 or np.any(high - low < 4):
@@ -87,10 +87,19 @@ def _emptied(
     cover = cv2.GaussianBlur(hole, (0, 0), 0.4 * edge).astype(np.float32)[..., None] * (share / 255)
     box = (slice(low[1], high[1]), slice(low[0], high[0]))
     here = picture[box].astype(np.float32)
-    filled = fill_smoothly(here, (hole == 0).astype(np.float32)) * (1 - _SEAM_DEPTH * depth[..., None])
+    # Where the edge of a lip is taken for the mouth the lip must go on, so half of the filling has its colour.
+    filled = 0.5 * fill_smoothly(here, (hole == 0).astype(np.float32)) + 0.5 * _lip_colour(picture, landmarks)
+    filled = filled * (1 - _SEAM_DEPTH * depth[..., None])
     out = picture.copy()
     out[box] = np.clip(here + (filled - here) * cover + 0.5, 0, 255).astype(np.uint8)
     return out
+
+
+def _lip_colour(picture: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "478 2"]) -> Float[np.ndarray, " 3"]:
+    """Of the lower lip's middle, which is seen best."""
+    middle = (landmarks[list(LOWER_INNER[3:8])] + landmarks[list(LOWER_OUTER[3:8])]) / 2
+    x, y = np.clip(np.rint(middle).astype(int), 0, np.array(picture.shape[1::-1]) - 1).T
+    return np.median(picture[y, x].astype(np.float64), axis=0)
 
 
 def mirrored(frame: int, length: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -32,17 +34,22 @@ LIP_TRUST = 0.3  # of a sample's difference from what was foretold
 LIP_GAIN = 1.9  # of the movement about the mean
 LID_NOISE = 1.55  # of the starting noise: with less, lids seldom close all the way
 POSE_NOISE = 1.35
-STEPS = 4  # calls of the network per window
+MEETING = (0.35, 0.75)  # probability of m, b or p from which lips are drawn together, and are together
+STEPS = 5  # calls of the network per window: with fewer, lids close too seldom
+GUIDED = ("audio", "emotion")  # conditions that can be guided, in the order in which they are revealed
+EMOTION_GUIDANCE, MOST_GUIDANCE = 1.5, 5.0
 PULL = 0.01  # share of the way back to the portrait's pose per frame: the head wanders, but not off
 
 
-def assemble(
+def assemble(  # noqa: PLR0913  a system's options, all by name
     *,
     size: int = 512,
     crop: bool = False,
     face: str | int = "largest",
     teeth: Source | None = None,
     emotion: str | None = None,
+    emotion_strength: float = 1.0,
+    guidance: Mapping[str, float] | None = None,
     device: str = "auto",
     backend: str = "auto",
     edit: Edit | None = None,
@@ -50,10 +57,13 @@ def assemble(
     """The ready system.
 
     ``size``, ``crop``, ``face`` and ``teeth`` (a photo ``[1 3 h w]`` that shows the person's teeth) are the
-    renderer's; ``emotion`` is one of :data:`vivavoce.emotion.labels.LABELS`. ``device`` is where the networks run:
+    renderer's. ``emotion`` is one of :data:`vivavoce.emotion.labels.LABELS`: it moves the generator towards what it
+    learned, and adds its look (:mod:`vivavoce.emotion.looks`) in proportion to ``emotion_strength``, in [0, 3].
+    ``guidance`` scales what ``audio`` and ``emotion`` add to the motion, each in [0, 5]; 1 leaves a condition as
+    learned, and every name that is given costs another pass of the network. ``device`` is where the networks run:
     ``auto`` is the CPU, for which they are made small. ``backend`` is what runs them.
 
-    Raises :class:`vivavoce.errors.InputError` for an emotion, device or backend that does not exist here.
+    Raises :class:`vivavoce.errors.InputError` for an emotion, guidance, device or backend that does not exist here.
     """
     from vivavoce.render.mesh import MeshRenderer
     from vivavoce.speech.encoder import PhoneEncoder, channel
@@ -72,14 +82,34 @@ def assemble(
             speech=channel("speech"),
             closed=(channel("closed first"), channel("closed second")),
             emotion=probabilities(emotion),
+            guidance=scales(guidance),
         ),
         renderer=MeshRenderer(size=size, crop=crop, face=face, teeth=shown),
-        edit=edit or Edit(),
+        edit=replace(edit or Edit(), emotion=emotion, emotion_strength=emotion_strength),
     )
 
 
+def scales(asked: Mapping[str, float] | None) -> tuple[tuple[str, float], ...]:
+    """Guidance scales in the order in which conditions are revealed; emotions are guided unless asked otherwise.
+
+    Raises :class:`vivavoce.errors.InputError` for a condition or a scale that does not exist.
+    """
+    wanted = {"emotion": EMOTION_GUIDANCE, **(asked or {})}
+    for name, scale in wanted.items():
+        if name not in GUIDED:
+            raise InputError(f"{name!r} cannot be guided; {' and '.join(GUIDED)} can")
+        if not 0 <= scale <= MOST_GUIDANCE:  # also refuses NaN
+            raise InputError(f"the guidance of {name} must be a number from 0 to {MOST_GUIDANCE:g}, not {scale:g}")
+    return tuple((name, float(wanted[name])) for name in GUIDED if name in wanted)
+
+
 def generator(
-    flow: MotionFlow, *, speech: int, closed: tuple[int, ...] = (), emotion: Float[Tensor, " e"] | None = None
+    flow: MotionFlow,
+    *,
+    speech: int,
+    closed: tuple[int, ...] = (),
+    emotion: Float[Tensor, " e"] | None = None,
+    guidance: tuple[tuple[str, float], ...] = (("emotion", EMOTION_GUIDANCE),),
 ) -> FlowGenerator:
     """The generator around ``flow``.
 
@@ -97,10 +127,10 @@ def generator(
         spread=mouth(LIP_NOISE) @ torch.diag(_liveliness()),
         trust=mouth(LIP_TRUST),
         emphasis=mouth(LIP_GAIN),
-        guidance=(("emotion", 1.5),),
+        guidance=guidance,
         emotion=emotion,
         gate=Gate(speech, shut),
-        lips=Lips(opening, closed),
+        lips=Lips(opening, closed, sure=MEETING),
         pull=PULL * flow.pose.cpu(),
     )
 
