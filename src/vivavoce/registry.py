@@ -19,6 +19,7 @@ BUILT_IN = {
 # Systems that follow a driving video instead of speech: they want ``driving=PATH`` too and are no choice for speech.
 DRIVEN = {
     "reenact": "vivavoce.systems.reenact:assemble",
+    "liveportrait": "vivavoce.systems.liveportrait:assemble",
 }
 GROUP = "vivavoce.systems"  # entry-point group in which other packages register theirs
 

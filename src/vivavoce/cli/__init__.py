@@ -27,6 +27,7 @@ COMMANDS = {
     "animate": "vivavoce.cli.produce:animate",
     "reenact": "vivavoce.cli.produce:reenact",
     "dub": "vivavoce.cli.dub:dub",
+    "import": "vivavoce.cli.weights:convert",
     "bench": "vivavoce.cli.study:bench",
     "evaluate": "vivavoce.cli.study:evaluate",
     "prepare": "vivavoce.cli.study:prepare",
@@ -88,11 +89,11 @@ def _ending_politely() -> Iterator[None]:
 
 
 def _joined(words: list[str]) -> list[str]:
-    """``--gaze -0.1,0.2`` as one word; argparse would take the value for an option."""
+    """``--gaze -0.1,0.2`` and ``--pose -10,0,0`` as one word; argparse would take the value for an option."""
     joined: list[str] = []
     for word in words:
-        if joined and joined[-1] == "--gaze":
-            joined[-1] = f"--gaze={word}"
+        if joined and joined[-1] in ("--gaze", "--pose"):
+            joined[-1] = f"{joined[-1]}={word}"
         else:
             joined.append(word)
     return joined

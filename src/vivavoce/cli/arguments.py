@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from vivavoce.errors import InputError
+from vivavoce.importing import KINDS
 
 SIZES = (128, 1024)  # px, both ends accepted
 SEEDS = 2**63
@@ -32,6 +33,7 @@ def parser() -> Parser:
         ("animate", _animate, "a portrait and speech become a talking video"),
         ("reenact", _reenact, "a portrait moves like the person in a video"),
         ("dub", _dub, "a film says something else: new lips, the rest as it was"),
+        ("import", _import, "make published checkpoints of other projects ready for use here"),
         ("bench", _bench, "measure the speed of the whole pipeline on this machine"),
         ("doctor", _doctor, "check that everything needed is installed and works"),
         ("prepare", _prepare, "track recordings into what training reads"),
@@ -59,6 +61,19 @@ def _animate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=whole(0, SEEDS - 1), default=0, metavar="N", help="same seed, same video")
     command.add_argument("--emotion", metavar="LABEL", help="emotion to show, for example happiness or sadness")
     command.add_argument(
+        "--emotion-strength", type=number(0.0, 3.0), metavar="X", help="how much of that emotion (default: 1)"
+    )
+    command.add_argument(
+        "--guidance",
+        type=scales,
+        metavar="NAME=X,...",
+        help="how much of the motion comes from the sound and from the emotion: audio=X,emotion=X, 1 as learned",
+    )
+    command.add_argument("--drive", type=Path, metavar="FILE", help="video or picture whose face leads head and eyes")
+    command.add_argument(
+        "--drive-parts", type=drive_parts, metavar="PARTS", help="what it leads: pose,brows,eyes (default: all three)"
+    )
+    command.add_argument(
         "--blink-rate", type=number(0.0, 120.0), metavar="X", help="blinks a minute; 0 for none (default: as generated)"
     )
     command.add_argument(
@@ -66,6 +81,11 @@ def _animate(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to compute (default: auto)")
     command.add_argument("--backend", metavar="NAME", help="how to run the networks (default: the fastest here)")
+    command.add_argument(
+        "--speech", metavar="DIR", help="speech model of a system that takes one: its folder, hub:OWNER/NAME or phones"
+    )
+    command.add_argument("--steps", type=whole(1, 1000), metavar="N", help="calls of the network per window of motion")
+    _imported(command)
     _appearance(command)
 
 
@@ -74,10 +94,56 @@ def _reenact(command: argparse.ArgumentParser) -> None:
     command.add_argument("driving", type=Path, help="video of the person to move like; its sound is kept")
     _output(command)
     command.add_argument(
-        "--relative", action="store_true", default=None, help="add the movement to the portrait's own expression"
+        "--system", default="reenact", metavar="NAME", help="what follows the video: reenact (default) or liveportrait"
     )
+    command.add_argument(
+        "--relative",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="add the movement to the portrait's own expression and pose",
+    )
+    command.add_argument(
+        "--region",
+        choices=("all", "expression", "lips", "eyes", "pose"),
+        help="what moves, the rest staying still (liveportrait)",
+    )
+    command.add_argument(
+        "--retarget", choices=("eyes", "lips"), action="append", help="open these as far as the driver's (liveportrait)"
+    )
+    command.add_argument(
+        "--close-lips", action="store_true", default=None, help="close a portrait's open lips first (liveportrait)"
+    )
+    command.add_argument(
+        "--multiplier", type=number(0.0, 3.0), metavar="X", help="of the whole movement (liveportrait; default: 1)"
+    )
+    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to compute (default: auto)")
     command.set_defaults(seed=0)  # nothing in it is left to chance
+    _imported(command)
     _appearance(command)
+
+
+def _imported(command: argparse.ArgumentParser) -> None:
+    """Options of the systems that use imported weights."""
+    command.add_argument("--weights", type=Path, metavar="DIR", help="folder that `vivavoce import` wrote")
+    command.add_argument(
+        "--stitch",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="fit the moved head to its shoulders (with imported weights; default: yes)",
+    )
+    command.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), help="of imported drawing networks (default: fp32)"
+    )
+    command.add_argument(
+        "--batch", type=whole(1, 1024), metavar="N", help="frames that imported networks draw at once (default: 1)"
+    )
+
+
+def _import(command: argparse.ArgumentParser) -> None:
+    command.add_argument("kind", choices=KINDS, help="whose checkpoints they are")
+    command.add_argument("source", type=Path, metavar="DIR", help="folder with the published files, or one of them")
+    command.add_argument("--out", type=Path, required=True, metavar="WEIGHTS", help="folder for weights and cards")
+    command.add_argument("--json", action="store_true", help="report as one JSON object")
 
 
 def _dub(command: argparse.ArgumentParser) -> None:
@@ -118,7 +184,13 @@ def _appearance(command: argparse.ArgumentParser) -> None:
     command.add_argument("--size", type=even(*SIZES), metavar="PX", help="side of the head view (default: 512)")
     pose = command.add_mutually_exclusive_group()
     pose.add_argument("--pose-scale", type=number(0.0, 3.0), metavar="X", help="how much the head moves (default: 1)")
-    pose.add_argument("--freeze-head", action="store_true", help="do not move the head at all")
+    pose.add_argument("--freeze-head", "--pose-freeze", action="store_true", help="do not move the head at all")
+    command.add_argument(
+        "--pose",
+        type=angles,
+        metavar="YAW,PITCH,ROLL",
+        help="head pose to move about instead of the portrait's, in degrees, -45 to 45: right, down, clockwise",
+    )
     _mouth_gain(command)
     command.add_argument("--teeth", type=Path, metavar="PHOTO", help="photo of the same person showing teeth")
 
@@ -212,6 +284,33 @@ def pair(low: float, high: float) -> Callable[[str], tuple[float, float]]:
         return parse_number(parts[0]), parse_number(parts[1])
 
     return parse
+
+
+def angles(text: str) -> tuple[float, float, float]:
+    """Yaw, pitch and roll with commas between them, in degrees."""
+    parse_number = number(-45.0, 45.0)
+    parts = text.split(",")
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three angles with commas between, like 10,-5,0")
+    return parse_number(parts[0]), parse_number(parts[1]), parse_number(parts[2])
+
+
+def scales(text: str) -> dict[str, float]:
+    """Names with numbers, like ``audio=1.5,emotion=2``; the system says which names there are."""
+    parse_number, found = number(0.0, 5.0), dict[str, float]()
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip():
+            raise argparse.ArgumentTypeError(f"{part!r} is not a name and a number, like audio=1.5")
+        if name.strip() in found:
+            raise argparse.ArgumentTypeError(f"{name.strip()!r} is given twice")
+        found[name.strip()] = parse_number(value)
+    return found
+
+
+def drive_parts(text: str) -> tuple[str, ...]:
+    """Names with commas between them; see :data:`vivavoce.systems.driven.DRIVABLE` for those that exist."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def face(text: str) -> str:

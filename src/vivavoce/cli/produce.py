@@ -17,7 +17,17 @@ import torch
 
 from vivavoce.cli.progress import one_line, progress, say, warnings_told
 from vivavoce.errors import InputError
-from vivavoce.media.read import Contents, Soundtrack, contents, read_audio, read_image, read_soundtrack, read_source
+from vivavoce.media.picture import is_picture
+from vivavoce.media.read import (
+    PORTRAITS,
+    Contents,
+    Soundtrack,
+    contents,
+    read_audio,
+    read_image,
+    read_soundtrack,
+    read_source,
+)
 from vivavoce.media.sheet import contact_sheet, moving_box, watched
 from vivavoce.media.write import check_target, write_video
 from vivavoce.motion.edit import Edit
@@ -28,7 +38,12 @@ from vivavoce.timeline import Clock, Pcm
 
 SHEET_FRAMES = 16
 PIECE = 16_000  # samples of silence at a time
-CHANGES = ("pose_scale", "mouth_gain", "blink_rate", "gaze")  # options that are fields of Edit
+# Options handed to the system under their own name; one it does not have is refused there.
+OPTIONS = (
+    "size", "crop", "face", "device", "backend", "weights", "speech", "steps", "stitch", "precision", "batch",
+    "region", "retarget", "close_lips", "multiplier",
+)  # fmt: skip
+CHANGES = ("pose_scale", "pose", "mouth_gain", "blink_rate", "gaze")  # options that are fields of Edit
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +57,31 @@ class Voice:
 
 def animate(arguments: argparse.Namespace) -> int:
     """``vivavoce animate PORTRAIT AUDIO -o OUT.mp4``."""
-    check(arguments, arguments.portrait, arguments.audio)
+    check(arguments, arguments.portrait, arguments.audio, *([arguments.drive] if arguments.drive else []))
     told: list[str] = []
     with warnings_told(told, quiet=arguments.json):
         found = contents(arguments.audio)
         if arguments.system in DRIVEN:
             raise InputError(f"{arguments.system!r} follows a video, not speech: use vivavoce reenact")
-        talker = load(arguments.system, **given_options(arguments, emotion=arguments.emotion))
+        asked = {name: getattr(arguments, name) for name in ("emotion", "emotion_strength", "guidance")}
+        if arguments.emotion_strength is not None and arguments.emotion is None:
+            raise InputError("--emotion-strength needs an emotion to be strong in: give --emotion too")
+        talker = _following(load(arguments.system, **given_options(arguments, **asked)), arguments)
         voice = heard(arguments.audio, found, talker.clock)
         return produce(talker, read_source(arguments.portrait, talker.clock.fps), voice, arguments, told)
+
+
+def _following(talker: System, arguments: argparse.Namespace) -> System:
+    """``talker``, led by the driver that was asked for, if any."""
+    from vivavoce.systems.driven import DRIVABLE, driven
+
+    if arguments.drive is None:
+        if arguments.drive_parts is not None:
+            raise InputError("--drive-parts needs something that leads: give --drive FILE too")
+        return talker
+    if not is_picture(arguments.drive) and not contents(arguments.drive, accepted=PORTRAITS).picture:
+        raise InputError(f"{arguments.drive} has no picture in it: what leads must be a video or a picture")
+    return driven(talker, arguments.drive, DRIVABLE if arguments.drive_parts is None else arguments.drive_parts)
 
 
 def reenact(arguments: argparse.Namespace) -> int:
@@ -59,11 +90,14 @@ def reenact(arguments: argparse.Namespace) -> int:
     told: list[str] = []
     with warnings_told(told, quiet=arguments.json):
         found = contents(arguments.driving)
+        if arguments.system not in DRIVEN:
+            raise InputError(f"{arguments.system!r} follows no video; what does is {' or '.join(DRIVEN)}")
         if not found.picture:
             raise InputError(f"{arguments.driving} has no picture in it: the driving file must be a video")
         if not found.sound and found.seconds is None:
             raise InputError(f"{arguments.driving} has no sound and does not say how long it is")
-        talker = load("reenact", driving=arguments.driving, **given_options(arguments, relative=arguments.relative))
+        options = given_options(arguments, relative=arguments.relative, driving=arguments.driving)
+        talker = load(arguments.system, **options)
         voice = _whole(arguments.driving, found, talker.clock)
         return produce(talker, read_source(arguments.portrait, talker.clock.fps), voice, arguments, told)
 
@@ -88,7 +122,7 @@ def given_options(arguments: argparse.Namespace, **more: Any) -> dict[str, Any]:
     if getattr(arguments, "freeze_head", False):
         changes["pose_scale"] = 0.0
     changes = {name: value for name, value in changes.items() if value is not None}
-    options = {name: getattr(arguments, name, None) for name in ("size", "crop", "face", "device", "backend")}
+    options = {name: getattr(arguments, name, None) for name in OPTIONS}
     options |= {"teeth": read_image(arguments.teeth) if arguments.teeth else None, **more}
     options["edit"] = Edit(**changes) if changes else None
     return {name: value for name, value in options.items() if value is not None}
