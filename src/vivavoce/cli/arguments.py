@@ -14,6 +14,7 @@ from vivavoce.importing import KINDS
 
 SIZES = (128, 1024)  # px, both ends accepted
 SEEDS = 2**63
+GUIDED = ("audio", "emotion")  # conditions whose guidance can be scaled
 
 
 class Parser(argparse.ArgumentParser):
@@ -296,12 +297,12 @@ def angles(text: str) -> tuple[float, float, float]:
 
 
 def scales(text: str) -> dict[str, float]:
-    """Names with numbers, like ``audio=1.5,emotion=2``; the system says which names there are."""
+    """Guidance by name, like ``audio=1.5,emotion=2``."""
     parse_number, found = number(0.0, 5.0), dict[str, float]()
     for part in text.split(","):
         name, equals, value = part.partition("=")
-        if not equals or not name.strip():
-            raise argparse.ArgumentTypeError(f"{part!r} is not a name and a number, like audio=1.5")
+        if not equals or name.strip() not in GUIDED:
+            raise argparse.ArgumentTypeError(f"{part!r} is not {' or '.join(f'{known}=X' for known in GUIDED)}")
         if name.strip() in found:
             raise argparse.ArgumentTypeError(f"{name.strip()!r} is given twice")
         found[name.strip()] = parse_number(value)

@@ -63,7 +63,8 @@ def animate(arguments: argparse.Namespace) -> int:
         found = contents(arguments.audio)
         if arguments.system in DRIVEN:
             raise InputError(f"{arguments.system!r} follows a video, not speech: use vivavoce reenact")
-        asked = {name: getattr(arguments, name) for name in ("emotion", "emotion_strength", "guidance")}
+        asked = {"emotion": arguments.emotion, "emotion_strength": arguments.emotion_strength}
+        asked |= {f"guidance_{name}": scale for name, scale in (arguments.guidance or {}).items()}
         if arguments.emotion_strength is not None and arguments.emotion is None:
             raise InputError("--emotion-strength needs an emotion to be strong in: give --emotion too")
         talker = _following(load(arguments.system, **given_options(arguments, **asked)), arguments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -36,7 +35,6 @@ LID_NOISE = 1.55  # of the starting noise: with less, lids seldom close all the 
 POSE_NOISE = 1.35
 MEETING = (0.35, 0.75)  # probability of m, b or p from which lips are drawn together, and are together
 STEPS = 5  # calls of the network per window: with fewer, lids close too seldom
-GUIDED = ("audio", "emotion")  # conditions that can be guided, in the order in which they are revealed
 EMOTION_GUIDANCE, MOST_GUIDANCE = 1.5, 5.0
 PULL = 0.01  # share of the way back to the portrait's pose per frame: the head wanders, but not off
 
@@ -49,7 +47,8 @@ def assemble(  # noqa: PLR0913  a system's options, all by name
     teeth: Source | None = None,
     emotion: str | None = None,
     emotion_strength: float = 1.0,
-    guidance: Mapping[str, float] | None = None,
+    guidance_audio: float = 1.0,
+    guidance_emotion: float = EMOTION_GUIDANCE,
     device: str = "auto",
     backend: str = "auto",
     edit: Edit | None = None,
@@ -59,9 +58,9 @@ def assemble(  # noqa: PLR0913  a system's options, all by name
     ``size``, ``crop``, ``face`` and ``teeth`` (a photo ``[1 3 h w]`` that shows the person's teeth) are the
     renderer's. ``emotion`` is one of :data:`vivavoce.emotion.labels.LABELS`: it moves the generator towards what it
     learned, and adds its look (:mod:`vivavoce.emotion.looks`) in proportion to ``emotion_strength``, in [0, 3].
-    ``guidance`` scales what ``audio`` and ``emotion`` add to the motion, each in [0, 5]; 1 leaves a condition as
-    learned, and every name that is given costs another pass of the network. ``device`` is where the networks run:
-    ``auto`` is the CPU, for which they are made small. ``backend`` is what runs them.
+    ``guidance_audio`` and ``guidance_emotion``, in [0, 5], say how far the motion is pushed along what sound and
+    emotion add; 1 is not at all, and audio other than 1 costs another pass of the network. ``device`` is where the
+    networks run: ``auto`` is the CPU, for which they are made small. ``backend`` is what runs them.
 
     Raises :class:`vivavoce.errors.InputError` for an emotion, guidance, device or backend that does not exist here.
     """
@@ -82,25 +81,22 @@ def assemble(  # noqa: PLR0913  a system's options, all by name
             speech=channel("speech"),
             closed=(channel("closed first"), channel("closed second")),
             emotion=probabilities(emotion),
-            guidance=scales(guidance),
+            guidance=scales(audio=guidance_audio, emotion=guidance_emotion),
         ),
         renderer=MeshRenderer(size=size, crop=crop, face=face, teeth=shown),
         edit=replace(edit or Edit(), emotion=emotion, emotion_strength=emotion_strength),
     )
 
 
-def scales(asked: Mapping[str, float] | None) -> tuple[tuple[str, float], ...]:
-    """Guidance scales in the order in which conditions are revealed; emotions are guided unless asked otherwise.
+def scales(**wanted: float) -> tuple[tuple[str, float], ...]:
+    """Guidance as the generator takes it, in the order given: conditions with a scale of 1 need none.
 
-    Raises :class:`vivavoce.errors.InputError` for a condition or a scale that does not exist.
+    Raises :class:`vivavoce.errors.InputError` for a scale outside [0, 5].
     """
-    wanted = {"emotion": EMOTION_GUIDANCE, **(asked or {})}
     for name, scale in wanted.items():
-        if name not in GUIDED:
-            raise InputError(f"{name!r} cannot be guided; {' and '.join(GUIDED)} can")
         if not 0 <= scale <= MOST_GUIDANCE:  # also refuses NaN
             raise InputError(f"the guidance of {name} must be a number from 0 to {MOST_GUIDANCE:g}, not {scale:g}")
-    return tuple((name, float(wanted[name])) for name in GUIDED if name in wanted)
+    return tuple((name, float(scale)) for name, scale in wanted.items() if scale != 1)
 
 
 def generator(
