@@ -11,6 +11,7 @@ from vivavoce.nets.mmdit import Config, MMDiT, compact, full
 
 TINY = Config(motion=6, audio=5, identity=4, emotions=3, width=16, heads=2, four=1, two=1, one=2, mlp_ratio=2.0)
 VARIANTS = [TINY, replace(TINY, past="channels", repeat="frame", audio_hidden=2), replace(TINY, heard=True)]
+VARIANTS += [replace(TINY, four=0, two=0, cross=2)]
 
 
 def awake(config):

@@ -39,6 +39,7 @@ class Config:
     four: int  # blocks of four streams
     two: int  # blocks of two streams
     one: int  # blocks of one stream
+    cross: int = 0  # blocks in which motion looks at the rest, which stays as it is (for comparison)
     mlp_ratio: float = 4.0
     rope_theta: float = 256.0
     # "tokens": shown rows are clean tokens before the noisy ones; "channels": the last one joins every noisy row.
@@ -170,6 +171,38 @@ class SingleBlock(nn.Module):
         return x + gate * self.dropout(self.leave(torch.cat([attended, hidden], dim=-1)))
 
 
+class CrossBlock(nn.Module):
+    """Motion attends to itself, then to conditions that no block changes: the usual way, to compare with."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width, hidden = config.width, int(config.width * config.mlp_ratio)
+        self.heads = config.heads
+        self.norm = RmsNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.qk_norm = HeadNorm(width // config.heads)
+        self.proj = nn.Linear(width, width)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.query_norm, self.key_norm = (RmsNorm(width // config.heads, eps=1e-5, gain=True) for _ in range(2))
+        self.cross_proj = nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU("tanh"), nn.Linear(hidden, width))
+        self.modulation = zeroed(nn.Linear(width, 9 * width))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, given: Tensor, c: Tensor, at: Turn, there: Turn) -> Tensor:
+        """``x`` are the motion tokens ``[b t w]`` at ``at``, ``given`` the conditions ``[b s w]`` at ``there``."""
+        change = self.modulation(c).chunk(9, dim=-1)
+        qk, v = self.qk_norm(self.qkv(modulate(self.norm(x), change[0], change[1])), self.heads)
+        x = x + change[2] * self.dropout(self.proj(attend(qk, v, at)))
+        seen = modulate(self.norm(x), change[3], change[4])
+        q = turn(self.query_norm(self.query(seen).unflatten(-1, (self.heads, -1))), at).transpose(1, 2)
+        k = turn(self.key_norm(self.key(given).unflatten(-1, (self.heads, -1))), there).transpose(1, 2)
+        v = self.value(given).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        looked = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + change[5] * self.dropout(self.cross_proj(looked))
+        return x + change[8] * self.dropout(self.mlp(modulate(self.norm(x), change[6], change[7])))
+
+
 @dataclass(frozen=True, slots=True)
 class Embedded:
     """Conditions as the blocks see them; the same at every step of sampling."""
@@ -201,6 +234,7 @@ class MMDiT(nn.Module):
         self.shown = nn.Parameter(0.02 * torch.randn(width)) if config.past == "tokens" else None
         self.four = nn.ModuleList(JointBlock(config, len(STREAMS)) for _ in range(config.four))
         self.two = nn.ModuleList(JointBlock(config, 2) for _ in range(config.two))
+        self.cross = nn.ModuleList(CrossBlock(config) for _ in range(config.cross))
         self.one = nn.ModuleList(SingleBlock(config) for _ in range(config.one))
         self.norm = RmsNorm(width)
         self.modulation = zeroed(nn.Linear(width, 2 * width))
@@ -268,6 +302,9 @@ class MMDiT(nn.Module):
             here = at(places[:frames], places[:heard], places[:repeats], places[:repeats])
         for block in self.two:
             xs = block(xs, c, here)
+        for block in self.cross:
+            own, there = (tuple(part[span] for part in here) for span in (slice(frames), slice(frames, None)))
+            xs = [block(xs[0], xs[1], c, own, there), xs[1]]
         both = torch.cat(xs, dim=1)
         for block in self.one:
             both = block(both, c, here)

@@ -339,15 +339,15 @@ def moda_toy() -> Recipe:
     )
 
 
-def moda() -> Recipe:
-    """The compact generator that ships with the package."""
+def moda(name: str = "moda", steps: int = 2600, **layout: int) -> Recipe:
+    """The compact generator that ships with the package; ``layout`` replaces numbers of blocks in its configuration."""
     cut = Cut(length=10, size=32)
 
     def task() -> MotionTask:
         learn, judges = takes()
         size = FACE_MESH.dim
         config = compact(motion=size, audio=features_of(learn), identity=size, emotions=len(EMOTIONS))
-        return MotionTask(config, learn, judges, Losses(), variants=len(VARIANTS))
+        return MotionTask(replace(config, **layout), learn, judges, Losses(), variants=len(VARIANTS))
 
     def data(seed: int) -> Callable[[int], Batch]:
         learn, _ = takes()
@@ -355,10 +355,10 @@ def moda() -> Recipe:
         return feed(learn, features_of(learn), mirrored)(seed)
 
     return Recipe(
-        name="moda",
+        name=name,
         task=task,
         data=data,
-        steps=2600,
+        steps=steps,
         lr={"flow": 1.5e-3},
         warm_up=50,
         weight_decay=0.03,
