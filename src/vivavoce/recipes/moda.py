@@ -32,6 +32,7 @@ from vivavoce.motion.flow import FORETOLD_FROM, MotionFlow, calmed, pose_mask, s
 from vivavoce.motion.generate import FlowGenerator
 from vivavoce.motion.space import FACE_MESH
 from vivavoce.nets.mmdit import Config, compact
+from vivavoce.nets.sync import SyncExpert
 from vivavoce.sampling.paths import along, arrival
 from vivavoce.system import AudioEncoder, Features, Portrait
 from vivavoce.timeline import Span
@@ -65,6 +66,7 @@ class Losses:
     opening: float = 1.0  # lip opening in the predicted clean motion
     closed: float = 3.0  # how much more the opening counts where the lips are truly closed
     speed: float = 1.0  # change from frame to frame of the predicted clean motion
+    sync: float = 0.1  # disagreement with the sound, where there is an expert who can tell
     still: float = 0.1  # share of windows trained at t = 0, where the velocity leads to the conditional mean
     drop: float = 0.12  # probability of hiding each condition
     past_noise: float = 0.15  # standard deviations of noise on the past, so that small errors do not grow
@@ -74,9 +76,17 @@ class MotionTask:
     """Flow matching of motion windows on straight paths, with condition dropout."""
 
     def __init__(
-        self, config: Config, takes: Sequence[Take], judges: Sequence[Take], losses: Losses, *, variants: int = 1
+        self,
+        config: Config,
+        takes: Sequence[Take],
+        judges: Sequence[Take],
+        losses: Losses,
+        *,
+        variants: int = 1,
+        expert: SyncExpert | None = None,
     ) -> None:
         """``takes`` hold each clip in ``variants`` ways, the clean one first; ``judges`` are never learned from."""
+        self.expert = expert
         self.flow, self.losses, self.judges = MotionFlow(config), losses, judges
         model = FaceModel.pretrained()
         measure(self.flow, takes)
@@ -107,6 +117,7 @@ class MotionTask:
             "v": masked((velocity - (data - start)).square() * self.weight, batch.valid),
             **self._face(clean, data, batch),
             "speed": losses.speed * self._speed(clean, data, past, batch),
+            **self._sync(clean, batch),
         }
         notes = {name: float(part.detach()) for name, part in parts.items()}
         yield Objective("flow", torch.stack(list(parts.values())).sum(), notes)
@@ -129,6 +140,18 @@ class MotionTask:
         last = past[:, -1:]
         wrong = torch.diff(clean, dim=1, prepend=last) - torch.diff(data, dim=1, prepend=last)
         return masked(wrong.square() * self.weight, batch.valid)
+
+    def _sync(self, clean: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """What an expert holds against the lips of the predicted clean motion."""
+        if self.expert is None:
+            return {}
+        read = torch.cat([self.opening[:, None], self.shape], dim=1)
+        made = self.flow.leave(clean, torch.zeros(FACE_MESH.dim))[..., EXPRESSION] @ read
+        audio = batch.conditions.audio[:, -clean.shape[1] :]
+        heard = batch.valid & batch.conditions.present[:, :1]
+        return {
+            "sync": self.losses.sync * self.expert.disagreement(audio, made, batch.rows[..., EXPRESSION] @ read, heard)
+        }
 
     def judge(self) -> Mapping[str, float]:
         """Correlation of the lip opening and what else can be read off, on speakers kept out of training."""
@@ -339,15 +362,18 @@ def moda_toy() -> Recipe:
     )
 
 
-def moda(name: str = "moda", steps: int = 2600, **layout: int) -> Recipe:
-    """The compact generator that ships with the package; ``layout`` replaces numbers of blocks in its configuration."""
+def moda(name: str = "moda", steps: int = 2600, *, expert: SyncExpert | None = None, **layout: int) -> Recipe:
+    """The compact generator that ships with the package.
+
+    ``expert`` adds its loss; ``layout`` replaces numbers of blocks in the configuration.
+    """
     cut = Cut(length=10, size=32)
 
     def task() -> MotionTask:
         learn, judges = takes()
         size = FACE_MESH.dim
         config = compact(motion=size, audio=features_of(learn), identity=size, emotions=len(EMOTIONS))
-        return MotionTask(replace(config, **layout), learn, judges, Losses(), variants=len(VARIANTS))
+        return MotionTask(replace(config, **layout), learn, judges, Losses(), variants=len(VARIANTS), expert=expert)
 
     def data(seed: int) -> Callable[[int], Batch]:
         learn, _ = takes()
