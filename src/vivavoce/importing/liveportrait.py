@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -175,15 +176,15 @@ def import_liveportrait(source: Path, out: Path, config: NetworksConfig | None =
     config = config or NetworksConfig()
     with torch.device("meta"):
         wanted = shapes(Networks(config))
-    files: dict[str, Checkpoint] = {}
-    for published in FILES:
-        if published.file not in files:
-            files[published.file] = read(_file(source, published))
+    files = {published.file: _file(source, published) for published in FILES}
     tensors: Tensors = {}
-    for published in FILES:
-        part = _part(files[published.file], published, wanted)
-        tensors |= {f"{published.part}.{key}": value.float() for key, value in part.items()}
-    sources = {checkpoint.file.name: checkpoint.sha256 for checkpoint in files.values()}
+    sources: dict[str, str] = {}
+    for name, networks in groupby(FILES, lambda published: published.file):
+        checkpoint = read(files[name])  # one file in memory at a time
+        sources[checkpoint.file.name] = checkpoint.sha256
+        for published in networks:
+            part = _part(checkpoint, published, wanted)
+            tensors |= {f"{published.part}.{key}": value.float() for key, value in part.items()}
     card = _card(sources, tensors)
     return publish(out, NAME, tensors, card, system=NAME, config=asdict(config), sources=sources)
 

@@ -19,6 +19,7 @@ from vivavoce.nets import retargeting
 from vivavoce.nets.appearance import AppearanceConfig, AppearanceExtractor
 from vivavoce.nets.convolution import fold
 from vivavoce.nets.motion_extractor import MotionExtractor, MotionExtractorConfig
+from vivavoce.nets.quick import quicken
 from vivavoce.nets.retargeting import RetargetingConfig
 from vivavoce.nets.spade import DecoderConfig, SpadeDecoder
 from vivavoce.nets.warping import Warping, WarpingConfig
@@ -64,8 +65,14 @@ class Networks(nn.Module):
         self.lips = retargeting.lips(config.retargeting)
 
     @classmethod
-    def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> Networks:
+    def load(cls, folder: str | Path, device: str | torch.device = "cpu", *, quick: bool = True) -> Networks:
         """Networks from a folder (or file) that ``vivavoce import liveportrait`` wrote; frozen, norms folded.
+
+        Args:
+            folder: where the weights are.
+            device: where the networks will run.
+            quick: on a CPU, draw with fewer multiplications (see :mod:`vivavoce.nets.quick`), in single precision only.
+                Without, ordinary modules: to export, and for ``torch.autocast``.
 
         Raises:
             InputError: there are no such weights, they are damaged, of another system, or do not fit.
@@ -86,6 +93,9 @@ class Networks(nn.Module):
                 setattr(module, COUNTERS, torch.zeros((), dtype=torch.int64))
         made = made.float().eval().requires_grad_(False)
         fold(made)
+        if quick and torch.device(device).type == "cpu":
+            quicken(made.warping)
+            quicken(made.decoder)
         return made.to(device)
 
     def save(self, folder: Path, card: str, **more: Any) -> Path:

@@ -188,7 +188,7 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
     """
     follow = Follow(relative=relative, region=region, retarget=tuple(retarget), gaze=gaze)
     renderer = KeypointRenderer(
-        Networks.load(weights, found_device(device)),
+        Networks.load(weights, found_device(device), quick=precision == "fp32"),
         size=size,
         crop=crop,
         face=face,
