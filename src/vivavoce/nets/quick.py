@@ -45,7 +45,7 @@ class WinogradConv(nn.Module):
 
     def forward(self, x: Float[Tensor, "b i *s"]) -> Float[Tensor, "b o *s"]:
         """Same size."""
-        if x.shape[-2] * x.shape[-1] < _SMALLEST:
+        if x.shape[-2] * x.shape[-1] < _SMALLEST or not _single(x):
             return self.plain(x)
         volumes = x.unsqueeze(2) if x.ndim == 4 else x
         made = torch.stack([self._one(volume.contiguous()) for volume in volumes])
@@ -88,6 +88,8 @@ class QuickEnlargedConv(nn.Module):
 
     def forward(self, x: Float[Tensor, "b i *s h w"]) -> Float[Tensor, "b o *s hf wf"]:
         """What the ordinary convolution gives on ``x`` enlarged."""
+        if not _single(x):
+            return self.conv(x)
         flat = self.conv.dims == 2
         if flat:
             products = nn.functional.conv2d(x, self.taps).unsqueeze(2)
@@ -111,6 +113,7 @@ class FourierConv(nn.Module):
 
     def __init__(self, conv: nn.Conv3d) -> None:
         super().__init__()
+        self.plain = conv
         outside, inside, depth, side = conv.weight.shape[:4]
         self.outside, self.taps, self.side = outside, depth, side
         # Fourier products convolve, networks correlate: the kernel is turned round.
@@ -124,7 +127,7 @@ class FourierConv(nn.Module):
 
     def forward(self, x: Float[Tensor, "b i d h w"]) -> Float[Tensor, "b o d h w"]:
         """Same size."""
-        return torch.stack([self._one(volume) for volume in x])
+        return torch.stack([self._one(volume) for volume in x]) if _single(x) else self.plain(x)
 
     def _one(self, x: Float[Tensor, "i d h w"]) -> Float[Tensor, "o d h w"]:
         inside, depth, height, width = x.shape
@@ -140,6 +143,11 @@ class FourierConv(nn.Module):
         made = torch.fft.irfft2(total, s=(_WINDOW, _WINDOW))[..., self.side - 1 :, self.side - 1 :]
         made = made.permute(0, 1, 2, 4, 3, 5).reshape(self.outside, depth, down * step, across * step)
         return made[..., :height, :width] + self.bias[:, None, None, None]
+
+
+def _single(x: Tensor) -> bool:
+    """Whether to compute in single precision on a CPU; anything else is for the ordinary modules."""
+    return x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def _summed_over_depth(products: Tensor) -> Tensor:

@@ -84,10 +84,14 @@ class Warping(nn.Module):
         """
         seen = seen or self.seen(volume, source)
         shift = (source - driving).float()
-        prediction = self.hourglass(self._evidence(seen, driving, shift))
-        deformation = self._deformation(self.mask(prediction).float(), shift)
-        occlusion = torch.sigmoid(self.occlusion(prediction.flatten(1, 2)))
-        moved = volumes.sample(volume.float(), deformation).flatten(1, 2)
+        # Places are computed in single precision whatever the networks run in: half would be off by pixels.
+        with torch.autocast(volume.device.type, enabled=False):
+            evidence = self._evidence(seen, driving, shift)
+        prediction = self.hourglass(evidence)
+        mask, occlusion = self.mask(prediction), torch.sigmoid(self.occlusion(prediction.flatten(1, 2)))
+        with torch.autocast(volume.device.type, enabled=False):
+            deformation = self._deformation(mask.float(), shift)
+            moved = volumes.sample(volume.float(), deformation).flatten(1, 2)
         features = self.out(functional.leaky_relu(self.mix(moved), SLOPE)) * occlusion
         return Warped(features, occlusion, deformation)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, tee
 from pathlib import Path
@@ -164,7 +164,7 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
     weights: Path,
     relative: bool = True,
     region: Region = "all",
-    retarget: tuple[str, ...] = (),
+    retarget: Sequence[str] = (),
     stitch: bool = True,
     close_lips: bool = False,
     gaze: tuple[float, float] = (0.0, 0.0),
