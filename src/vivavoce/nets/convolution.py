@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from vivavoce.nets.volume import exporting
+
 Conv = nn.Conv2d | nn.Conv3d
 _SIDE = 3  # of the kernels of enlarged maps
 
@@ -89,6 +91,11 @@ class EnlargedConv(nn.Module):
 
     def forward(self, x: Float[Tensor, "b i *s h w"]) -> Float[Tensor, "b o *s hf wf"]:
         """What the ordinary convolution gives on ``x`` enlarged."""
+        if exporting():  # as one operator that every program knows; kernels made on the way are not understood
+            rows = torch.stack([x] * self.factor, -2).flatten(-3, -2)
+            large = torch.stack([rows] * self.factor, -1).flatten(-2, -1)
+            convolve = functional.conv2d if self.dims == 2 else functional.conv3d
+            return convolve(large, self.weight, self.bias, padding=1)
         products = self._products(x)  # 9 x [b o *s h w]: tap (row, column)
         rows = [self._spread(products[3 * n : 3 * n + 3], -1) for n in range(3)]
         out = self._spread(rows, -2)

@@ -13,6 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 
+def exporting() -> bool:
+    """Whether a graph is being made for another program right now."""
+    return torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting()
+
+
 def axis(count: int, like: Tensor) -> Float[Tensor, " n"]:
     """Coordinates of ``count`` cells along one axis, -1 and 1 on the middles of the outermost ones."""
     return 2 * torch.arange(count, device=like.device, dtype=like.dtype) / (count - 1) - 1
@@ -30,7 +35,7 @@ def sample(volume: Float[Tensor, "b c d h w"], at: Float[Tensor, "b e i j 3"]) -
     PyTorch's own operator where it runs; while a graph is being exported, the same from eight gathers, because
     five-dimensional sampling is missing in ONNX Runtime, OpenVINO and TensorRT.
     """
-    if torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting():
+    if exporting():
         return sample_by_gathering(volume, at)
     return functional.grid_sample(volume, at, align_corners=False)
 
