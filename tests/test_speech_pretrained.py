@@ -63,7 +63,7 @@ def test_names_of_every_release_give_the_same_network(good, tmp_path):
 
 def test_parameters_are_those_of_the_base_models():
     """94,371,712 with the unused masking vector (hubert-base, wav2vec2-base)."""
-    network = pretrained._built("hubert", {"model_type": "hubert"}, Path())
+    network = pretrained.built({"model_type": "hubert"}, Path())
     assert sum(value.numel() for value in network.parameters()) == 94_371_712
     assert sum(value.numel() for key, value in network.named_parameters() if key != pretrained.UNUSED) == 94_370_944
 

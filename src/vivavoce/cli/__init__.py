@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": "vivavoce.cli.study:evaluate",
     "prepare": "vivavoce.cli.study:prepare",
     "train": "vivavoce.cli.study:train",
+    "describe": "vivavoce.cli.study:describe",
     "doctor": "vivavoce.cli.study:doctor",
 }
 

@@ -36,6 +36,7 @@ def parser() -> Parser:
         ("dub", _dub, "a film says something else: new lips, the rest as it was"),
         ("import", _import, "make published checkpoints of other projects ready for use here"),
         ("bench", _bench, "measure the speed of the whole pipeline on this machine"),
+        ("describe", _describe, "say what a system is made of: networks, parameters, operations, latency"),
         ("doctor", _doctor, "check that everything needed is installed and works"),
         ("prepare", _prepare, "track recordings into what training reads"),
         ("train", _train, "train a part from its recipe"),
@@ -202,6 +203,14 @@ def _bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--size", type=even(*SIZES), default=512, metavar="PX", help="side of the head view")
     command.add_argument("--seconds", type=number(1.0, 36_000.0), default=60.0, metavar="S", help="length of the sound")
     command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    command.add_argument("--json", action="store_true", help="report as one JSON object")
+
+
+def _describe(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--system", default="moda", metavar="NAME", help="talking head to describe (default: moda)")
+    command.add_argument(
+        "--weights", type=Path, metavar="DIR", help="folder that `vivavoce import` wrote (default: published sizes)"
+    )
     command.add_argument("--json", action="store_true", help="report as one JSON object")
 
 

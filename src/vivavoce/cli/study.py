@@ -1,4 +1,4 @@
-"""``bench``, ``evaluate``, ``prepare``, ``train`` and ``doctor``: thin doors to the modules that do the work."""
+"""Commands that measure, describe, prepare, train or check: thin doors to the modules that do the work."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def doctor(arguments: argparse.Namespace) -> int:
             remedy = f" -> {check.remedy}" if check.remedy else ""
             sys.stdout.write(f"{check.state:8} {check.name:18} {check.found}{remedy}\n")
     return 0 if healthy else 2
+
+
+def describe(arguments: argparse.Namespace) -> int:
+    """``vivavoce describe --system NAME [--weights DIR]``: what a system is made of."""
+    from vivavoce.evaluate.describe import describe as described
+
+    found = described(arguments.system, arguments.weights)
+    sys.stdout.write((json.dumps(found.report()) if arguments.json else found.lines()) + "\n")
+    return 0
 
 
 def bench(arguments: argparse.Namespace) -> int:

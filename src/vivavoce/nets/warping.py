@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -85,11 +86,11 @@ class Warping(nn.Module):
         seen = seen or self.seen(volume, source)
         shift = (source - driving).float()
         # Places are computed in single precision whatever the networks run in: half would be off by pixels.
-        with torch.autocast(volume.device.type, enabled=False):
+        with _precisely(volume):
             evidence = self._evidence(seen, driving, shift)
         prediction = self.hourglass(evidence)
         mask, occlusion = self.mask(prediction), torch.sigmoid(self.occlusion(prediction.flatten(1, 2)))
-        with torch.autocast(volume.device.type, enabled=False):
+        with _precisely(volume):
             deformation = self._deformation(mask.float(), shift)
             moved = volumes.sample(volume.float(), deformation).flatten(1, 2)
         features = self.out(functional.leaky_relu(self.mix(moved), SLOPE)) * occlusion
@@ -153,6 +154,11 @@ class EnlargedNorm(nn.Module):
         """Multiply the norm's gain into the kernel. Only for networks in evaluation mode."""
         if not isinstance(self.norm, nn.Identity):
             self.conv, self.norm = fused(self.conv, self.norm), nn.Identity()
+
+
+def _precisely(like: Tensor) -> AbstractContextManager[object]:
+    """Single precision, whatever the networks run in; what has no numbers has no precision."""
+    return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
 def _size(volume: Tensor) -> tuple[int, int, int]:

@@ -55,7 +55,7 @@ def opened(folder: Path) -> tuple[SpeechTransformer, Checkpoint]:
     if file is None:
         raise InputError(f"{folder} has no weights (looked for {', '.join(WEIGHTS)})")
     found = read(file)
-    network = SpeechTransformer(_built(kind, config, folder), normalised=bool(features.get("do_normalize", True)))
+    network = SpeechTransformer(built(config, folder), normalised=bool(features.get("do_normalize", True)))
     wanted = {key: tuple(value.shape) for key, value in network.model.state_dict().items() if key != UNUSED}
     what = f"{file} (the {kind} speech model)"
     tensors = matched(found.tensors, wanted, what=what, rename=lambda key: renamed(key, kind))
@@ -89,8 +89,9 @@ def renamed(key: str, kind: str) -> str | None:
     return f"{stem}.{_NORMS[leaf]}" if leaf in _NORMS else key
 
 
-def _built(kind: str, config: dict[str, Any], folder: Path) -> torch.nn.Module:
-    """The network without weights."""
+def built(config: dict[str, Any], folder: Path) -> torch.nn.Module:
+    """The network that ``config`` (of ``folder``) describes, on the ``meta`` device: without weights."""
+    kind = config["model_type"]
     try:
         from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
     except ImportError as error:

@@ -171,7 +171,7 @@ class TransformerEncoder:
     """
 
     network: SpeechTransformer
-    hop: int = 64
+    hop: int = 16
     before: int = 64
     after: int = 32
     emphasis: float = 0.0

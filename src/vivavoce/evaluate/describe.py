@@ -1,0 +1,310 @@
+"""What a system is made of, without running it: networks, parameters, operations per frame, latency.
+
+Networks are built without memory behind them (PyTorch's ``meta`` device), so published sizes need no weights and no
+time. Operations are those of convolutions and matrix products, 2 per multiplication and addition, of the networks as
+they are published; what a backend saves on a certain machine is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vivavoce import weights as packaged
+from vivavoce.errors import InputError
+from vivavoce.importing.speech import CONFIG, FOLDER
+from vivavoce.motion.conditions import Conditions
+from vivavoce.motion.generate import FlowGenerator
+from vivavoce.motion.windows import NAME as MOTION
+from vivavoce.motion.windows import KeypointFlow, WindowGenerator
+from vivavoce.nets.liveportrait import PICTURE, Networks, NetworksConfig, weight_file
+from vivavoce.nets.mmdit import Config, MMDiT, full
+from vivavoce.render.keypoint import KeypointRenderer
+from vivavoce.speech.encoder import PhoneEncoder
+from vivavoce.speech.pretrained import built, described
+from vivavoce.speech.transformer import EDGE, PER_FRAME, SpeechTransformer, TransformerEncoder
+from vivavoce.system import System
+from vivavoce.systems import liveportrait, moda
+from vivavoce.timeline import Clock
+
+GIGA = 1e9
+HUBERT = {"model_type": "hubert"}  # its defaults are the base model, which MoDA was trained with
+NULLS = "no_"  # what stands for a condition that is not given: the published network keeps it elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One network, or a part of one, and how often it runs."""
+
+    name: str
+    parameters: int
+    gflop: float  # 10^9 operations of one call
+    calls: int = 1  # in ``frames`` frames
+    frames: int | None = 1  # ``None``: once a portrait
+    again: bool = False  # its parameters are those of another part
+
+    @property
+    def per_frame(self) -> float:
+        """10^9 operations per frame of video; what is done once a portrait counts nothing."""
+        return self.gflop * self.calls / self.frames if self.frames else 0.0
+
+    @property
+    def often(self) -> str:
+        """How often it runs, in words."""
+        if self.frames is None:
+            return f"{self.calls} a portrait"
+        return f"{self.calls} a frame" if self.frames == 1 else f"{self.calls} in {self.frames} frames"
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A whole system."""
+
+    system: str
+    latency: int  # frames of sound that must be in before the first frame is out, computing aside
+    fps: float
+    parts: tuple[Part, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Of all networks."""
+        return sum(part.parameters for part in self.parts if not part.again)
+
+    @property
+    def gflop_per_frame(self) -> float:
+        """Of all networks."""
+        return sum(part.per_frame for part in self.parts)
+
+    def report(self) -> dict[str, Any]:
+        """For JSON."""
+        parts = [asdict(part) | {"gflop_per_frame": part.per_frame} for part in self.parts]
+        whole = {"parameters": self.parameters, "gflop_per_frame": self.gflop_per_frame}
+        return {"system": self.system, "latency_frames": self.latency, "fps": self.fps, **whole, "parts": parts}
+
+    def lines(self) -> str:
+        """For people."""
+        head = ("network", "parameters", "GFLOP a call", "calls", "GFLOP a frame")
+        rows = [
+            (p.name, f"{p.parameters:,}", f"{p.gflop:,.3f}", p.often, f"{p.per_frame:,.3f}" if p.frames else "-")
+            for p in self.parts
+        ]
+        rows.append(("all", f"{self.parameters:,}", "", "", f"{self.gflop_per_frame:,.3f}"))
+        wide = [max(len(row[n]) for row in [head, *rows]) for n in range(len(head))]
+        table = [
+            "  ".join(
+                cell.ljust(w) if n in (0, 3) else cell.rjust(w)
+                for n, (cell, w) in enumerate(zip(row, wide, strict=True))
+            )
+            for row in [head, *rows]
+        ]
+        latency = f"latency: {self.latency} frames ({self.latency / self.fps:.2f} s) of sound before the first frame"
+        return "\n".join([self.system, *(line.rstrip() for line in table), latency])
+
+
+def describe(name: str, weights: Path | None = None) -> Description:
+    """System ``name`` at its published size, or at the size of what ``vivavoce import`` wrote to ``weights``.
+
+    Raises:
+        InputError: there is no description of that system, it takes no weights, or those are not usable.
+    """
+    if name not in SYSTEMS:
+        raise InputError(f"there is no description of a system called {name!r} (there are: {', '.join(SYSTEMS)})")
+    with torch.inference_mode():
+        system = SYSTEMS[name](weights)
+        listed = (system.audio_encoder, system.generator, system.renderer)
+        parts = tuple(part for component in listed for part in parts_of(component))
+    return Description(name, system.latency, float(system.clock.fps), parts)
+
+
+@singledispatch
+def parts_of(component: object) -> Iterator[Part]:
+    """Networks of an encoder, a generator or a renderer; none in those that are all formulas."""
+    del component
+    return iter(())
+
+
+@parts_of.register
+def _(encoder: PhoneEncoder) -> Iterator[Part]:
+    network = nothing_in(encoder.network)
+    rows = 4 * encoder.hop  # mel rows of a hop, 100 a second
+
+    def heard(count: int, memory: Any) -> Any:
+        return network(torch.empty(1, count, 64, device="meta"), memory)[2]
+
+    memory = heard(rows + network.ahead, network.start())
+    yield Part("phone encoder", parameters(network), operations(lambda: heard(rows, memory)), 1, encoder.hop)
+
+
+@parts_of.register
+def _(encoder: TransformerEncoder) -> Iterator[Part]:
+    model, hop = encoder.network.model, encoder.hop
+    layers = operations(lambda: model.feature_extractor(torch.empty(1, hop * PER_FRAME + 2 * EDGE, device="meta")))
+    window = torch.empty(encoder.before + hop + encoder.after, model.config.conv_dim[-1], device="meta")
+    heads = parameters(model.feature_extractor)
+    yield Part("speech convolutions", heads, layers, 1, hop)
+    hidden = operations(lambda: encoder.network.hidden(window))
+    yield Part("speech transformer", parameters(model, without="masked_spec_embed") - heads, hidden, 1, hop)
+
+
+@parts_of.register
+def _(generator: FlowGenerator) -> Iterator[Part]:
+    flow: Any = generator.flow
+    shown = generator.past + generator.hop + generator.lookahead
+    rows = generator.hop + generator.lookahead
+    yield from _transformer(flow.net, rows, shown, generator.past, generator)
+
+
+@parts_of.register
+def _(generator: WindowGenerator) -> Iterator[Part]:
+    rows = generator.hop + generator.overlap
+    yield from _transformer(generator.flow.net, rows, rows, 1, generator)
+
+
+@parts_of.register
+def _(renderer: KeypointRenderer) -> Iterator[Part]:
+    net = renderer.networks
+    picture = torch.empty(1, 3, PICTURE, PICTURE, device="meta")
+    points = torch.empty(1, net.config.warping.keypoints, 3, device="meta")
+    volume, flat = net.appearance(picture), points.flatten(1)
+    seen = net.warping.seen(volume, points)
+    features = net.warping(volume, points, points, seen).features
+    drawn: list[tuple[str, nn.Module, Callable[[], Any], int, int | None]] = [
+        ("appearance extractor", net.appearance, lambda: net.appearance(picture), 1, None),
+        ("motion extractor", net.motion, lambda: net.motion(picture), 1, None),
+        ("warping", net.warping, lambda: net.warping(volume, points, points, seen), 1, 1),
+        ("decoder", net.decoder, lambda: net.decoder(features), 1, 1),
+        ("stitching", net.stitching, lambda: net.stitching(torch.cat([flat, flat], 1)), int(renderer.stitch), 1),
+        ("eye retargeting", net.eyes, lambda: net.eyes(torch.cat([flat, flat[:, :3]], 1)), 0, 1),
+        ("lip retargeting", net.lips, lambda: net.lips(torch.cat([flat, flat[:, :2]], 1)), int(renderer.close_lips), 1),
+    ]
+    for name, module, call, calls, frames in drawn:
+        yield Part(name, parameters(module), operations(call), calls, frames)
+
+
+@parts_of.register
+def _(generator: liveportrait.TrackedKeypoints) -> Iterator[Part]:
+    motion = generator.renderer.networks.motion
+    picture = torch.empty(1, 3, PICTURE, PICTURE, device="meta")
+    count = parameters(motion)
+    yield Part("motion extractor, driver", count, operations(lambda: motion(picture)), 1, 1, again=True)
+
+
+def _transformer(
+    network: MMDiT, rows: int, heard: int, past: int, generator: FlowGenerator | WindowGenerator
+) -> Iterator[Part]:
+    """The motion transformer, part by part; the conditions are embedded once a window, the rest at every step."""
+    net, config = nothing_in(network), network.config
+    apart = {
+        scale
+        for name, scale in generator.guidance
+        if scale != 1 and (name != "emotion" or generator.emotion is not None)
+    }
+    passes, steps = 1 + len(apart), len(generator.times) - 1
+    sizes = ((1, heard, config.audio), (1, past, config.motion), (1, config.identity), (1, config.emotions))
+    audio, shown, identity, emotion = (torch.empty(*size, device="meta") for size in sizes)
+    given = Conditions(audio, shown, identity, emotion, torch.ones(1, 4, dtype=torch.bool, device="meta"))
+    noisy, time = torch.empty(1, rows, config.motion, device="meta"), torch.empty(1, device="meta")
+    with FlopCounterMode(display=False) as counted:
+        net(noisy, time, given)
+    found = {name: sum(flops.values()) for name, flops in counted.get_flop_counts().items()}
+    named = {
+        "sound in": ("audio_in",),
+        "portrait in": ("identity_in",),
+        "emotion in": ("emotion_in",),
+        "motion in": ("motion_in",),
+        "time in": ("time_in",),
+        "blocks of four streams": ("four",),
+        "blocks of two streams": ("two",),
+        "blocks of one stream": ("one",),
+        "motion out": ("norm", "modulation", "out"),
+    }
+    for name, modules in named.items():
+        count = sum(parameters(getattr(net, module)) for module in modules)
+        work = sum(_below(found, type(net).__name__, module) for module in modules) / GIGA
+        once = modules[0] in ("audio_in", "identity_in", "emotion_in")
+        yield Part(f"motion: {name}", count, work, passes * (1 if once else steps), generator.hop)
+    others = [value for key, value in net.named_parameters(recurse=False) if key.startswith(NULLS) or key == "shown"]
+    yield Part("motion: what is not given", sum(value.numel() for value in others), 0.0, passes, generator.hop)
+
+
+def _below(found: dict[str, int], root: str, module: str) -> int:
+    """Operations of a module, or of the modules in a list."""
+    own = f"{root}.{module}"
+    if own in found:
+        return found[own]
+    return sum(work for name, work in found.items() if name.startswith(f"{own}.") and name.count(".") == 2)
+
+
+def parameters(module: nn.Module, *, without: str = "") -> int:
+    """How many numbers are learned."""
+    return sum(value.numel() for key, value in module.named_parameters() if key != without)
+
+
+def operations(call: Callable[[], Any]) -> float:
+    """10^9 operations of ``call``, which runs networks on the ``meta`` device."""
+    with FlopCounterMode(display=False) as counted:
+        call()
+    return counted.get_total_flops() / GIGA
+
+
+def nothing_in(module: Any) -> Any:
+    """A network of the same configuration without memory behind it."""
+    with torch.device("meta"):
+        return type(module)(module.config).eval().requires_grad_(False)
+
+
+def _compact(weights: Path | None) -> System:
+    if weights is not None:
+        raise InputError("moda takes no weights: it comes with its own")
+    return moda.assemble()
+
+
+def _published(weights: Path | None) -> System:
+    file = None if weights is None else weights / f"{MOTION}.safetensors"
+    config = full() if file is None else _read(file, lambda header: Config(**header["config"]))
+    with torch.device("meta"):
+        flow = KeypointFlow(config).eval().requires_grad_(False)
+    folder = None if weights is None else weights / FOLDER
+    sizes = HUBERT if folder is None or not folder.is_dir() else described(folder / CONFIG)
+    encoder: Any = TransformerEncoder(SpeechTransformer(built(sizes, folder or Path())).eval().requires_grad_(False))
+    if config.audio == (phones := PhoneEncoder.pretrained()).dim:
+        encoder = phones
+    try:
+        return System("moda-liveportrait", Clock(), encoder, WindowGenerator(flow), _renderer(weights))
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _followed(weights: Path | None) -> System:
+    renderer = _renderer(weights)
+    generator = liveportrait.TrackedKeypoints(Path(), renderer, liveportrait.Follow())
+    return System("liveportrait", Clock(), liveportrait.Deaf(), generator, renderer)
+
+
+def _renderer(weights: Path | None) -> KeypointRenderer:
+    sizes = NetworksConfig()
+    if weights is not None:
+        sizes = _read(weight_file(weights), lambda header: NetworksConfig.of(header["config"]))
+    with torch.device("meta"):
+        return KeypointRenderer(Networks(sizes).eval().requires_grad_(False))
+
+
+def _read(file: Path, make: Callable[[dict[str, Any]], Any]) -> Any:
+    try:
+        return make(packaged.metadata(file))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{file} does not say what its networks look like: {error}") from error
+
+
+SYSTEMS: dict[str, Callable[[Path | None], System]] = {
+    "moda": _compact,
+    "moda-liveportrait": _published,
+    "liveportrait": _followed,
+}
