@@ -70,7 +70,7 @@ def prepare_clip(recording: Recording, tracker: FaceTracker, model: FaceModel) -
         landmarks=landmarks,
         rows=smooth(rows(landmarks.astype(np.float64), interior, person, model)),
         valid=valid,
-        audio=_sound(recording, len(valid)),
+        audio=sound(recording, len(valid)),
     )
 
 
@@ -94,7 +94,8 @@ def _tracked(path: Path, tracker: FaceTracker) -> tuple[np.ndarray, np.ndarray, 
     return landmarks, np.stack(inside), valid
 
 
-def _sound(recording: Recording, frames: int) -> Float32[np.ndarray, " samples"]:
+def sound(recording: Recording, frames: int) -> Float32[np.ndarray, " samples"]:
+    """Mono sound at 16 kHz in step with ``frames`` frames of picture; none for clips without speech of their own."""
     if recording.kind != "talking":
         return np.zeros(0, np.float32)
     clock = Clock()
