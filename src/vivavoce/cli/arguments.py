@@ -223,6 +223,9 @@ def _prepare(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out", type=Path, default=Path("runs/motion"), metavar="DIR", help="where one file a clip goes"
     )
+    command.add_argument(
+        "--weights", type=Path, metavar="DIR", help="imported LivePortrait weights: measure motion in their space"
+    )
 
 
 def _train(command: argparse.ArgumentParser) -> None:

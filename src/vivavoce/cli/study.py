@@ -78,6 +78,14 @@ def prepare(arguments: argparse.Namespace) -> int:
     from vivavoce.data.clips import recordings
     from vivavoce.data.prepare import prepare as prepare_all
 
+    if arguments.weights:
+        from vivavoce.data.keypoints import prepare as prepare_keypoints
+        from vivavoce.nets.liveportrait import Networks
+        from vivavoce.render.keypoint import KeypointRenderer
+
+        renderer = KeypointRenderer(Networks.load(arguments.weights))
+        prepare_keypoints(recordings(arguments.data, kinds=("talking",)), renderer, arguments.out, say)
+        return 0
     prepare_all(recordings(arguments.data, kinds=("talking", "driving")), arguments.out, say)
     return 0
 
