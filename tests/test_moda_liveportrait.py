@@ -84,7 +84,9 @@ def test_options_change_what_they_name(folder):
     changes = {"emotion": "anger", "guidance_audio": 4.0, "lip_emphasis": False, "gaze": (10.0, 0.0)}
     for name, value in changes.items():
         assert not torch.equal(plain, rows(**{name: value})), name
-    assert not torch.equal(rows(emotion="anger"), rows(emotion="anger", guidance_emotion=5.0))
+    strong = rows(emotion="anger", guidance_emotion=2.4)
+    assert not torch.equal(rows(emotion="anger"), strong)
+    assert torch.equal(rows(emotion="anger", emotion_strength=2.0), strong)
 
 
 @pytest.mark.parametrize(
