@@ -50,9 +50,9 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
     is the folder of the speech model, or ``hub:OWNER/NAME``, or ``phones`` for a generator trained on our own encoder;
     the model among the weights if ``None``. ``emotion`` is one of :data:`vivavoce.emotion.labels.LABELS`.
     ``guidance_audio`` and ``guidance_emotion`` say how far the motion is pushed along what sound and emotion add; 1 is
-    not at all. ``emotion_strength`` multiplies the latter. ``steps`` counts calls of the network per window of 80 frames. ``lip_emphasis`` enlarges wide movements
-    of the lips (:class:`vivavoce.motion.windows.Emphasis`), ``gaze`` is added to where the eyes look
-    (:func:`vivavoce.motion.keypoints.looking`). The others are those of
+    not at all. ``emotion_strength`` multiplies the latter. ``steps`` counts calls of the network per window of 80
+    frames. ``lip_emphasis`` enlarges wide movements of the lips (:class:`vivavoce.motion.windows.Emphasis`), ``gaze``
+    is added to where the eyes look (:func:`vivavoce.motion.keypoints.looking`). The others are those of
     :class:`vivavoce.render.keypoint.KeypointRenderer`.
 
     Raises:
