@@ -12,6 +12,8 @@ RECIPES: dict[str, str] = {
     "moda-liveportrait-small": "vivavoce.recipes.moda_liveportrait:small",
     "moda-liveportrait-paper": "vivavoce.recipes.moda_liveportrait:paper",
     "toy-moda-liveportrait": "vivavoce.recipes.moda_liveportrait:toy",
+    "liveportrait-paper": "vivavoce.recipes.keypoint:paper",
+    "toy-liveportrait": "vivavoce.recipes.keypoint:toy",
     "moda-synced": "vivavoce.recipes.sync:synced",
     "sync-expert": "vivavoce.recipes.sync:expert",
     "toy-sync": "vivavoce.recipes.sync:toy",
