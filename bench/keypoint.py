@@ -169,8 +169,8 @@ def _report(frames: dict[str, Tensor], timings: dict[str, Timing], threads: int,
         )
     lines += [
         "",
-        "bf16 is measured on processors with AVX-512; elsewhere it is emulated, many times slower than single precision",
-        "(`--half` measures it all the same).",
+        "bf16 is measured on processors with AVX-512; elsewhere it is emulated, many times slower than single",
+        "precision (`--half` measures it all the same).",
         "",
         "`python bench/keypoint.py CHECKOUT` makes this file.",
     ]
