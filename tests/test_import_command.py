@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from media_files import sine, wav
 from speech_models import folder as speech_folder
 from test_importing_moda import published
 
@@ -67,3 +68,11 @@ def test_the_wrong_system_is_refused_by_name(checkpoint, tmp_path, capsys):
 
     with pytest.raises(InputError, match="not of 'liveportrait'"):
         Networks.load(tmp_path / "w")
+
+
+def test_a_system_without_the_weights_it_needs_says_so(tmp_path, capsys):
+    sound = tmp_path / "a.wav"
+    wav(sound, sine(200, 0.2, 16_000)[None], 16_000)
+    arguments = ["animate", "a.jpg", str(sound), "-o", str(tmp_path / "o.mp4"), "--system", "moda-liveportrait"]
+    assert main(arguments) == 2
+    assert "needs weights to be given (--weights)" in capsys.readouterr().err

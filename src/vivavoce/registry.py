@@ -32,14 +32,23 @@ def names() -> list[str]:
 def load(name: str = "moda", **options: Any) -> System:
     """Build system ``name`` (or one of :data:`DRIVEN`); ``options`` are the arguments of its ``assemble`` function.
 
-    Raises :class:`vivavoce.errors.InputError` for a name or an option that does not exist, saying which do.
+    Raises :class:`vivavoce.errors.InputError` for a name or an option that does not exist, saying which do, and for
+    an option that is needed and was not given.
     """
     assemble = _assembler(name)
     known = inspect.signature(assemble).parameters
     unknown = sorted(options.keys() - known.keys())
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         raise InputError(f"system {name!r} has no option {unknown[0]!r} (it has: {', '.join(known) or 'none'})")
+    if missing := [option for option in needs(name) if option not in options]:
+        raise InputError(f"system {name!r} needs {' and '.join(missing)} to be given (--{' and --'.join(missing)})")
     return assemble(**options)
+
+
+def needs(name: str) -> list[str]:
+    """Options that system ``name`` cannot be built without. Raises as :func:`load` does."""
+    known = inspect.signature(_assembler(name)).parameters.values()
+    return [one.name for one in known if one.default is one.empty and one.kind is one.KEYWORD_ONLY]
 
 
 def _assembler(name: str) -> Callable[..., System]:
