@@ -362,10 +362,12 @@ def moda_toy() -> Recipe:
     )
 
 
-def moda(name: str = "moda", steps: int = 2600, *, expert: SyncExpert | None = None, **layout: int) -> Recipe:
+def moda(
+    name: str = "moda", steps: int = 2600, *, expert: Callable[[], SyncExpert] | None = None, **layout: int
+) -> Recipe:
     """The compact generator that ships with the package.
 
-    ``expert`` adds its loss; ``layout`` replaces numbers of blocks in the configuration.
+    ``expert`` gives one who adds a loss; ``layout`` replaces numbers of blocks in the configuration.
     """
     cut = Cut(length=10, size=32)
 
@@ -373,7 +375,8 @@ def moda(name: str = "moda", steps: int = 2600, *, expert: SyncExpert | None = N
         learn, judges = takes()
         size = FACE_MESH.dim
         config = compact(motion=size, audio=features_of(learn), identity=size, emotions=len(EMOTIONS))
-        return MotionTask(replace(config, **layout), learn, judges, Losses(), variants=len(VARIANTS), expert=expert)
+        told_by = expert() if expert else None
+        return MotionTask(replace(config, **layout), learn, judges, Losses(), variants=len(VARIANTS), expert=told_by)
 
     def data(seed: int) -> Callable[[int], Batch]:
         learn, _ = takes()

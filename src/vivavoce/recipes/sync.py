@@ -134,4 +134,4 @@ def toy() -> Recipe:
 
 def synced() -> Recipe:
     """The shipped generator's recipe, also listening to the expert named by ``VIVAVOCE_SYNC``."""
-    return moda.moda("moda-synced", expert=load(os.environ.get(EXPERT, "runs/sync/sync.safetensors")))
+    return moda.moda("moda-synced", expert=lambda: load(os.environ.get(EXPERT, "runs/sync/sync.safetensors")))
