@@ -10,9 +10,11 @@ from vivavoce import registry
 from vivavoce.errors import InputError
 from vivavoce.importing.checkpoints import publish
 from vivavoce.media.read import read_image
-from vivavoce.motion.windows import NAME, SYSTEM, KeypointFlow
+from vivavoce.motion.space import KEYPOINT
+from vivavoce.motion.windows import LIP_NUMBERS, NAME, SYSTEM, KeypointFlow
 from vivavoce.nets.mmdit import full
 from vivavoce.speech.encoder import CHANNELS
+from vivavoce.systems.driven import driven
 
 PORTRAIT = Path(__file__).parents[1] / "assets" / "demo_portrait.jpg"
 
@@ -109,3 +111,26 @@ def test_parts_that_do_not_fit_each_other_are_refused(tmp_path):
         registry.load(SYSTEM, weights=write_toy(tmp_path), speech="phones")
     with pytest.raises(InputError, match="vivavoce import moda"):
         registry.load(SYSTEM, weights=tmp_path / "nowhere", speech="phones")
+
+
+def test_a_driver_leads_the_head_and_speech_the_lips(folder):
+    system = registry.load(SYSTEM, weights=folder, speech="phones", steps=2)
+    portrait = system.portrait(read_image(PORTRAIT))
+
+    def rows(talker):
+        features = talker.audio_encoder.features(talker.clock, talk(0.4))
+        with torch.inference_mode():
+            return torch.cat([d.motion.rows for d in talker.generator.drives(portrait, features, seed=0)])
+
+    free, led = rows(system), rows(driven(system, PORTRAIT, ("pose",)))
+    seen = next(iter(system.renderer.follow(read_image(PORTRAIT))))
+    rotation = KEYPOINT.slice("rotation")
+    torch.testing.assert_close(led[:, rotation], seen[:, rotation].expand(len(led), -1))
+    assert not torch.equal(free[:, rotation], led[:, rotation])
+    torch.testing.assert_close(led[:, LIP_NUMBERS], free[:, LIP_NUMBERS])
+
+
+def test_a_driver_without_a_face_is_refused(folder):
+    follow = registry.load(SYSTEM, weights=folder, speech="phones", steps=2).renderer.follow
+    with pytest.raises(InputError, match="no face was found"):
+        next(iter(follow(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))))

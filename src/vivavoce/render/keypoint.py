@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import tee
 from typing import Literal
 
 import cv2
@@ -103,6 +104,29 @@ class KeypointRenderer:
             keypoints.decoded(self.networks.motion(self._float(crops[n : n + 8]))) for n in range(0, len(crops), 8)
         ]
         return torch.cat([rows for rows, _ in found]).cpu(), torch.cat([points for _, points in found]).cpu()
+
+    def follow(self, pictures: Iterable[UInt8[Tensor, "3 h w"]]) -> Iterator[Float[Tensor, "_t 70"]]:
+        """See :class:`vivavoce.system.Follower`: seen through a square that stands still where the face is first seen.
+
+        Raises:
+            InputError: no face is seen in the first 50 pictures.
+        """
+        square: Square | None = None
+        unseen, row = 0, torch.zeros(0)
+        shown, tracked = tee(_image(picture) for picture in pictures)
+        for face, picture in zip(FaceTracker().follow(tracked), shown, strict=True):
+            if face is not None:
+                square = square or upright.around(face.landmarks, *upright.DRIVING)
+                row = self.watched(_crop(picture, square)[None])[0]
+            if square is None:
+                unseen += 1
+                if unseen == _SEARCHED:
+                    break
+                continue
+            yield row.expand(unseen + 1, -1)
+            unseen = 0
+        if square is None:
+            raise InputError(f"no face was found in what leads, or not in its first {_SEARCHED} frames")
 
     def frames(self, portrait: Portrait, drives: Iterable[Drive]) -> Iterator[Frames]:
         """See :class:`vivavoce.system.Renderer`."""
