@@ -8,7 +8,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from vivavoce.errors import InputError
+from vivavoce.train.crew import Crew, crew, moved
 from vivavoce.train.report import Report, journal, silent
 from vivavoce.train.state import Progress, State, read_checkpoint
 from vivavoce.train.tasks import Objective, Task
@@ -39,6 +40,7 @@ class Recipe:
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float = 1.0
+    accumulate: int = 1  # batches in each process whose gradients make one step; their graphs of one player add up
     ema: float = 0.0  # decay of the averaged weights that are judged and exported; 0 = the weights themselves
     bf16: bool = False  # forward passes in bfloat16 where autocast deems it safe
     judge_every: int = 0  # steps between looks at held-back data; 0 = never
@@ -68,10 +70,15 @@ def fit(recipe: Recipe, *, out: Path | None = None, resume: bool = False, report
 
     With ``out``, checkpoints go there and ``resume`` goes on from the last one: every random number is a function
     of (seed, step), so an interrupted run ends at the same weights, bit for bit on one machine, as one that was not.
+
+    Started by ``accelerate launch``, all processes descend together: a step takes as many batches as there are
+    processes (times ``recipe.accumulate``), and the first process writes. A run in n processes is the run in one that
+    accumulates n batches, but for rounding, and for batch norms, which see the batches of their own process.
     """
+    together = crew()
     torch.manual_seed(recipe.seed)
     task = recipe.task()
-    players = task.players()
+    players = {name: net.to(together.device) for name, net in task.players().items()}
     if missing := players.keys() ^ recipe.lr.keys():
         raise InputError(f"recipe {recipe.name!r}: players and learning rates differ in {sorted(missing)}")
     state = State(Progress(recipe.name), players, {n: _optimizer(recipe, n, net) for n, net in players.items()})
@@ -81,8 +88,10 @@ def fit(recipe: Recipe, *, out: Path | None = None, resume: bool = False, report
     else:
         state.follow(0.0)
     if report is None:
-        report = journal(out / "log.jsonl", recipe.steps, start=state.progress.step) if out else silent
-    _descend(recipe, task, state, checkpoint, report)
+        writes = out if together.leads else None
+        report = journal(writes / "log.jsonl", recipe.steps, start=state.progress.step) if writes else silent
+    _descend(_Run(recipe, task, state, together), checkpoint if together.leads else None, report)
+    together.wait()
     _place(players, state.kept or state.average)
     return task
 
@@ -97,14 +106,36 @@ def _optimizer(recipe: Recipe, name: str, net: nn.Module) -> torch.optim.Optimiz
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.lr[name], betas=recipe.betas)
 
 
-def _descend(recipe: Recipe, task: Task, state: State, checkpoint: Path | None, report: Report) -> None:
-    batch_at, progress = recipe.data(recipe.seed), state.progress
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What every part of the loop needs."""
+
+    recipe: Recipe
+    task: Task
+    state: State
+    crew: Crew
+
+    def rng(self, place: int) -> torch.Generator:
+        return torch.Generator(self.crew.device).manual_seed(mixed(self.recipe.seed, place, 1))
+
+    @contextmanager
+    def computing(self, *, bf16: bool) -> Iterator[None]:
+        """Inside, new tensors are on the run's device."""
+        device = self.crew.device
+        here = nullcontext() if device.type == "cpu" else device
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16), here:
+            yield
+
+
+def _descend(run: _Run, checkpoint: Path | None, report: Report) -> None:
+    recipe, state, progress = run.recipe, run.state, run.state.progress
+    batch_at = recipe.data(recipe.seed)
     began, saved = time.monotonic() - progress.seconds, time.monotonic()
     while progress.step < recipe.steps:
-        figures = _step(recipe, task, state, batch_at(progress.step))
+        figures = _step(run, batch_at)
         state.follow(recipe.ema)
         if recipe.judge_every and (progress.step + 1) % recipe.judge_every == 0:
-            figures |= _judge(recipe, task, state)
+            figures |= _judge(run)
         report(progress.step, figures)
         progress.step += 1
         progress.seconds = time.monotonic() - began
@@ -113,33 +144,64 @@ def _descend(recipe: Recipe, task: Task, state: State, checkpoint: Path | None, 
             saved = time.monotonic()
 
 
-def _step(recipe: Recipe, task: Task, state: State, batch: object) -> dict[str, float]:
-    step, figures = state.progress.step, {}
-    rng = torch.Generator().manual_seed(mixed(recipe.seed, step, 1))
-    torch.manual_seed(mixed(recipe.seed, step, 2))  # for dropout inside the networks
-    objectives = iter(task.objectives(batch, rng))
-    while (objective := _next(objectives, bf16=recipe.bf16)) is not None:
-        name, optimizer = objective.name, state.optimizers[objective.name]
-        figures |= {name: float(objective.loss.detach()), **(objective.notes or {})}
-        if not math.isfinite(figures[name]):
-            raise FloatingPointError(f"the loss of {name!r} is {figures[name]} at step {step} of {recipe.name!r}")
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr[name] * rate(recipe, step)
-        optimizer.zero_grad(set_to_none=True)
-        objective.loss.backward()
-        nn.utils.clip_grad_norm_(state.players[name].parameters(), recipe.clip_norm)
-        optimizer.step()
+@dataclass(slots=True)
+class _Turn:
+    """One batch of a step, on its way through the players' objectives."""
+
+    place: int
+    objectives: Iterator[Objective]
+    done: int = 0
+
+
+def _step(run: _Run, batch_at: Callable[[int], Any]) -> dict[str, float]:
+    turns, figures = [], {}
+    for place in run.crew.places(run.state.progress.step, run.recipe.accumulate):
+        batch = moved(batch_at(place), run.crew.device)
+        turns.append(_Turn(place, iter(run.task.objectives(batch, run.rng(place)))))
+    while told := _round(run, turns):
+        figures |= told
+    run.crew.average_buffers(run.state.players.values())
     return figures
 
 
-def _next(objectives: Iterator[Objective], *, bf16: bool) -> Objective | None:
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        return next(objectives, None)
+def _round(run: _Run, turns: list[_Turn]) -> dict[str, float]:
+    """The next objective of every batch: their mean is descended by one step of its player. Empty when all are done."""
+    recipe, state, told = run.recipe, run.state, {}
+    name = ""
+    for turn in turns:
+        objective = _next(run, turn)
+        if objective is None:
+            return {}
+        if not name:
+            name = objective.name
+            state.optimizers[name].zero_grad(set_to_none=True)
+        (objective.loss / len(turns)).backward()
+        for figure, value in {name: float(objective.loss.detach()), **(objective.notes or {})}.items():
+            told[figure] = told.get(figure, 0.0) + value / len(turns)
+    told = run.crew.average_figures(told)
+    step, optimizer, player = state.progress.step, state.optimizers[name], state.players[name]
+    if not math.isfinite(told[name]):
+        raise FloatingPointError(f"the loss of {name!r} is {told[name]} at step {step} of {recipe.name!r}")
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.lr[name] * rate(recipe, step)
+    run.crew.average_gradients(player)
+    nn.utils.clip_grad_norm_(player.parameters(), recipe.clip_norm)
+    optimizer.step()
+    return told
 
 
-def _judge(recipe: Recipe, task: Task, state: State) -> dict[str, float]:
-    with _final_weights(state):
-        figures = dict(task.judge())
+def _next(run: _Run, turn: _Turn) -> Objective | None:
+    # For dropout inside the networks: every batch has its own chance, whichever process it is in.
+    torch.manual_seed(mixed(run.recipe.seed, turn.place, 2 + turn.done))
+    turn.done += 1
+    with run.computing(bf16=run.recipe.bf16 or run.crew.bf16):
+        return next(turn.objectives, None)
+
+
+def _judge(run: _Run) -> dict[str, float]:
+    recipe, state = run.recipe, run.state
+    with _final_weights(state), run.computing(bf16=False):
+        figures = dict(run.task.judge())
     if recipe.keep:
         if recipe.keep not in figures:
             raise InputError(f"recipe {recipe.name!r} keeps {recipe.keep!r}, but the task judges {sorted(figures)}")
@@ -209,7 +271,7 @@ def run(address: str, out: Path, resume: bool = False) -> None:
     Raises :class:`InputError` when the recipe does not exist, or ``out`` already holds a run and ``resume`` is not
     given. ``resume`` on an empty folder starts from the beginning, so one command line serves both.
     """
-    recipe = load(address)
+    recipe, together = load(address), crew()
     if (out / CHECKPOINT).exists() and not resume:
         raise InputError(f"{out} already holds a training run; resume it, or choose another folder")
     try:
@@ -217,15 +279,24 @@ def run(address: str, out: Path, resume: bool = False) -> None:
     except OSError as error:
         raise InputError(f"cannot write to {out}: {error.strerror}") from None
     if isinstance(recipe, ClosedForm):
+        if not together.leads:
+            return
         began = time.monotonic()
         told = recipe.solve(out)
-        card = {"recipe": recipe.name, "minutes": round((time.monotonic() - began) / 60, 1), **_machine(), **told}
+        card = {
+            "recipe": recipe.name,
+            "minutes": round((time.monotonic() - began) / 60, 1),
+            **_machine(together),
+            **told,
+        }
     else:
         task = fit(recipe, out=out, resume=resume)
+        if not together.leads:
+            return
         progress, _ = read_checkpoint(out / CHECKPOINT)
         with torch.no_grad():
             told = task.export(out)
-        card = {**_facts(recipe, progress), **recipe.facts, **told}
+        card = {**_facts(recipe, progress), **_machine(together), **recipe.facts, **told}
     part = out / "card.json.part"
     part.write_text(json.dumps(card, indent=2) + "\n")
     part.replace(out / "card.json")
@@ -238,12 +309,13 @@ def _facts(recipe: Recipe, progress: Progress) -> dict[str, Any]:
         "steps": progress.step,
         "exported_step": progress.best_step if recipe.keep and progress.best is not None else progress.step - 1,
         "minutes": round(progress.seconds / 60, 1),
-        **_machine(),
     }
 
 
-def _machine() -> dict[str, str]:
+def _machine(together: Crew) -> dict[str, str]:
+    device = "CPU" if together.device.type == "cpu" else torch.cuda.get_device_name(together.device)
+    processes = f", {together.size} processes" if together.size > 1 else ""
     return {
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} thread(s), CPU",
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} thread(s), {device}{processes}",
         "torch": torch.__version__.split("+")[0],
     }

@@ -86,9 +86,10 @@ class State:
                 entries.setdefault(int(index), {})[field_name] = value
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": entries, "param_groups": groups})
-            self.average[name] = _below(tensors, f"average/{name}/")
-            if kept := _below(tensors, f"kept/{name}/"):
-                self.kept[name] = kept
+            now = net.state_dict()
+            for group, held in (("average", self.average), ("kept", self.kept)):
+                if found := _below(tensors, f"{group}/{name}/"):
+                    held[name] = {key: value.to(now[key].device) for key, value in found.items()}
         self.progress = progress
 
 
