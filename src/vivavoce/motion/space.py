@@ -126,3 +126,13 @@ KEYPOINT = MotionSpace(
         Part("rotation", "rotation_deg", (3,)),
     ),
 )
+
+IMPLICIT = MotionSpace(
+    "lia-w20/1",
+    (
+        # Amounts of 20 learned, orthogonal directions in the appearance latent; no number means one thing. Networks of
+        # IF-MDM keep them in (-1, 1) by a hyperbolic tangent; LIA as published leaves them unbounded. 0 = the canonical
+        # picture from which every person of those networks moves.
+        Part("code", "latent", (20,)),
+    ),
+)
