@@ -1,13 +1,14 @@
-"""The latent image animator: a picture is an appearance latent, feature maps and a short motion code that moves them.
+"""The latent image animator: an appearance latent, feature maps and a short motion code that moves them.
 
-Wang et al. 2022 (LIA), and what IF-MDM makes of it: codes bounded by a hyperbolic tangent, several flows blended at every
-place (the local flow module) and a block that refines the picture. The defaults are LIA as published.
+Wang et al. 2022 (LIA), and what IF-MDM makes of it: codes bounded by a hyperbolic tangent, several flows blended at
+every place (the local flow module) and a block that refines the picture. The defaults are LIA as published.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -124,11 +125,11 @@ class Encoder(nn.Module):
         self.bounded = config.bounded
         self.enter = nn.Conv2d(3, config.width(config.size), 1)
         sides = [4, *config.sides]
-        pairs = [(config.width(fine), config.width(coarse)) for coarse, fine in zip(sides, sides[1:], strict=False)]
+        pairs = [(config.width(fine), config.width(coarse)) for coarse, fine in pairwise(sides)]
         self.blocks = nn.ModuleList(HalvingBlock(*pair) for pair in reversed(pairs))
         self.leave = nn.Conv2d(config.width(4), config.latent, 4, bias=False)
         widths = [config.latent] * 5 + [config.motion]
-        self.read = nn.Sequential(*(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.read = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
 
     def forward(self, picture: Float[Tensor, "b 3 h w"]) -> Appearance:
         """RGB in [-1, 1] -> appearance."""
@@ -271,8 +272,7 @@ class Synthesis(nn.Module):
         self.first = ModulatedConv(config.width(4), config.width(4), config.latent)
         sides = [4, *config.sides]
         self.levels = nn.ModuleList(
-            Level(config.width(a), config.width(b), config.latent, config.groups)
-            for a, b in zip(sides, sides[1:], strict=False)
+            Level(config.width(a), config.width(b), config.latent, config.groups) for a, b in pairwise(sides)
         )
 
     def forward(self, latent: Float[Tensor, "b s"], features: tuple[Float[Tensor, "b _c _h _w"], ...]) -> Painted:
@@ -300,7 +300,7 @@ class Refine(nn.Module):
         self.fold = fold
         channels = 3 * fold * fold
         widths = [channels, hidden, hidden, hidden]
-        convs = [nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:], strict=False)]
+        convs = [nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths)]
         self.convs = nn.ModuleList(convs)
         self.leave = nn.Conv2d(hidden, channels, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
