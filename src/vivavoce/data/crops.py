@@ -1,4 +1,4 @@
-"""Recordings -> what a keypoint renderer learns from: frames of one person through a square that stands still."""
+"""Recordings -> what renderers learn from: frames of one person through a square that stands still."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from vivavoce.data.prepare import Prepared
 from vivavoce.errors import InputError
 from vivavoce.face import upright
 from vivavoce.face.mesh import rotation_matrix
+from vivavoce.face.track import FaceTracker
 from vivavoce.face.upright import Square
 from vivavoce.motion import keypoints
 from vivavoce.motion.space import FACE_MESH
@@ -43,7 +44,13 @@ class Crops:
     jpeg: UInt8[np.ndarray, " bytes"]  # all pictures, one after the other
     ends: np.ndarray  # where each picture ends in ``jpeg``
     pose: Float32[np.ndarray, "n 3"]  # pitch, yaw, roll in degrees, as measured
-    guides: Float32[np.ndarray, "n g 2"]  # landmarks of GUIDES, in half widths of the picture
+    landmarks: Float32[np.ndarray, "n 478 2"]  # in half widths of the picture
+    person: UInt8[np.ndarray, "n 32 32"]  # 255 where a person is; all of it when the tracker cannot tell
+
+    @property
+    def guides(self) -> Float32[np.ndarray, "n g 2"]:
+        """The landmarks of GUIDES."""
+        return self.landmarks[:, list(GUIDES.values())]
 
     def picture(self, index: int) -> UInt8[np.ndarray, "3 s s"]:
         """RGB."""
@@ -54,10 +61,12 @@ class Crops:
         return np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1))
 
 
+PERSON = 32  # pixels; side of the mattes
+SQUARE = upright.SOURCE[:2]  # side over the face's extent and shift down the face, of a keypoint renderer's pictures
 Filmed = Iterable[tuple[Prepared, Iterable[tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "478 3"]]]]]
 
 
-def cut_all(filmed: Filmed, out: Path, *, side: int, frames: int) -> None:
+def cut_all(filmed: Filmed, out: Path, *, side: int, frames: int, square: tuple[float, float] = SQUARE) -> None:
     """Cut up to ``frames`` frames, evenly apart, of every clip into ``out``; resumable, clip by clip.
 
     Args:
@@ -65,13 +74,15 @@ def cut_all(filmed: Filmed, out: Path, *, side: int, frames: int) -> None:
         out: folder to write ``<clip>.npz`` to; made if need be.
         side: of the pictures, in pixels.
         frames: of a clip, at most.
+        square: side over the face's extent, and shift down the face, of what is cut out.
     """
     out.mkdir(parents=True, exist_ok=True)
+    tracker = FaceTracker()
     for clip, pairs in filmed:
         target = out / f"{clip.name}.npz"
         if target.exists():
             continue
-        crops = cut(clip, pairs, side=side, frames=frames)
+        crops = cut(clip, pairs, tracker, side=side, frames=frames, square=square)
         part = target.with_suffix(".part")
         with part.open("wb") as file:
             np.savez(file, **{field.name: getattr(crops, field.name) for field in fields(crops)})
@@ -81,24 +92,25 @@ def cut_all(filmed: Filmed, out: Path, *, side: int, frames: int) -> None:
 def cut(
     clip: Prepared,
     pairs: Iterable[tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "478 3"]]],
+    tracker: FaceTracker,
     *,
     side: int,
     frames: int,
+    square: tuple[float, float],
 ) -> Crops:
     """Frames of one clip; see :func:`cut_all`."""
-    seen = np.flatnonzero(clip.valid)
-    squares = [upright.around(clip.landmarks[n], *upright.SOURCE[:2], False) for n in seen]
-    x, y, wide = np.mean([(square.x, square.y, square.side) for square in squares], axis=0)
-    square = Square(float(x), float(y), float(wide), 0.0)
+    seen, still = np.flatnonzero(clip.valid), standing(clip, square)
     wanted = set(np.linspace(0, len(seen) - 1, min(frames, len(seen))).round().astype(int).tolist())
-    jpeg, chosen, guides = [], [], []
+    jpeg, chosen, places, person = [], [], [], []
     for index, (picture, landmarks) in enumerate(pairs):
         if index not in wanted:
             continue
-        bgr = np.ascontiguousarray(upright.cut(picture, square, side)[..., ::-1])
+        rgb = upright.cut(picture, still, side)
+        bgr = np.ascontiguousarray(rgb[..., ::-1])
         jpeg.append(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].ravel())
         chosen.append(seen[index])
-        guides.append((landmarks[list(GUIDES.values()), :2] - [square.x, square.y]) / (square.side / 2))
+        places.append((landmarks[:, :2] - [still.x, still.y]) / (still.side / 2))
+        person.append(_matte(rgb, tracker))
     turned = torch.from_numpy(clip.rows[chosen][:, FACE_MESH.slice("rotation")])
     return Crops(
         name=clip.name,
@@ -106,8 +118,23 @@ def cut(
         jpeg=np.concatenate(jpeg),
         ends=np.cumsum([len(one) for one in jpeg]),
         pose=posed(turned).numpy(),
-        guides=np.stack(guides).astype(np.float32),
+        landmarks=np.stack(places).astype(np.float32),
+        person=np.stack(person),
     )
+
+
+def standing(clip: Prepared, square: tuple[float, float]) -> Square:
+    """The mean of the squares around the face, of the frames where it is seen; see :func:`cut_all`."""
+    squares = [upright.around(points, *square, False) for points in clip.landmarks[clip.valid]]
+    x, y, wide = np.mean([(one.x, one.y, one.side) for one in squares], axis=0)
+    return Square(float(x), float(y), float(wide), 0.0)
+
+
+def _matte(rgb: UInt8[np.ndarray, "s s 3"], tracker: FaceTracker) -> UInt8[np.ndarray, "32 32"]:
+    person = tracker.person(rgb)
+    if person is None:
+        return np.full((PERSON, PERSON), 255, np.uint8)
+    return (255 * cv2.resize(person, (PERSON, PERSON), interpolation=cv2.INTER_AREA)).round().astype(np.uint8)
 
 
 def posed(angles: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
