@@ -9,12 +9,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+
+from vivavoce import weights
+from vivavoce.errors import InputError
 
 SLOPE = 0.2  # of the activations below zero
 _WIDEST = 512  # channels up to pictures 32 wide; beyond that, half as many each time the picture is twice as wide
@@ -185,8 +189,6 @@ class ModulatedConv(nn.Module):
         self.style = nn.Linear(latent, inside)
         self.weight = nn.Parameter(torch.randn(outside, inside, 3, 3) / math.sqrt(9 * inside))
         self.bias = nn.Parameter(torch.zeros(outside))
-        nn.init.normal_(self.style.weight, std=1 / math.sqrt(latent))
-        nn.init.ones_(self.style.bias)
         self.blur = Blur(outside, 1, gain=4.0) if enlarge else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b i h w"], latent: Float[Tensor, "b s"]) -> Float[Tensor, "b o _h _w"]:
@@ -214,8 +216,6 @@ class FlowHead(nn.Module):
         super().__init__()
         self.groups = groups
         self.style = nn.Linear(latent, channels)
-        nn.init.normal_(self.style.weight, std=1 / math.sqrt(latent))
-        nn.init.ones_(self.style.bias)
         if groups == 1:
             self.local: nn.Conv2d | None = None
             self.tell = nn.Conv2d(channels, 3, 1)
@@ -303,8 +303,6 @@ class Refine(nn.Module):
         convs = [nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths)]
         self.convs = nn.ModuleList(convs)
         self.leave = nn.Conv2d(hidden, channels, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
 
     def forward(self, picture: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Same size."""
@@ -321,11 +319,29 @@ class Lia(nn.Module):
         super().__init__()
         if config.size < 8 or config.size & (config.size - 1):
             raise ValueError(f"pictures must be a power of two wide, from 8 pixels, not {config.size}")
+        if config.latent < config.motion:
+            raise ValueError(f"a latent of {config.latent} numbers has no {config.motion} orthogonal directions")
         self.config = config
         self.encoder = Encoder(config)
         self.directions = Directions(config.latent, config.motion)
         self.synthesis = Synthesis(config)
         self.refine = Refine(config.refine, config.fold) if config.refine else nn.Identity()
+        self.apply(_begin)
+
+    @classmethod
+    def load(cls, name: str | Path, device: str | torch.device = "cpu") -> Lia:
+        """Networks from a file of weights, frozen.
+
+        Raises:
+            InputError: there are no such weights, they are damaged, or do not fit.
+        """
+        header = weights.metadata(name)
+        try:
+            made = cls(LiaConfig(**header["config"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{weights.path(name)} holds no networks of this kind: {error}") from error
+        weights.load_into(made, name)
+        return made.to(device)
 
     def seen(self, picture: Float[Tensor, "b 3 h w"]) -> tuple[Appearance, Float[Tensor, "b d"]]:
         """Appearance and motion code of pictures, RGB in [-1, 1]."""
@@ -339,3 +355,20 @@ class Lia(nn.Module):
         """
         painted = self.synthesis(appearance.latent + self.directions(code), appearance.features)
         return painted._replace(picture=self.refine(painted.picture))
+
+
+def _begin(module: nn.Module) -> None:
+    """Weights to begin with: maps keep their variance, flows are small, and the refine block changes nothing yet."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, ModulatedConv):
+        nn.init.ones_(module.style.bias)
+    elif isinstance(module, FlowHead):
+        nn.init.ones_(module.style.bias)
+        for conv in (module.local, module.tell):
+            if conv is not None:
+                conv.weight.data.mul_(0.1)
+    elif isinstance(module, Refine):
+        nn.init.zeros_(module.leave.weight)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import tee
 from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -16,13 +14,12 @@ from torch import Tensor
 
 from vivavoce.errors import InputError
 from vivavoce.face import upright
-from vivavoce.face.crop import choose_face
-from vivavoce.face.track import Face, FaceTracker
 from vivavoce.face.upright import Square
 from vivavoce.motion import keypoints
 from vivavoce.motion.space import KEYPOINT, MotionSpace
 from vivavoce.nets.liveportrait import DRAWN, PICTURE, Networks
 from vivavoce.nets.warping import Seen
+from vivavoce.render.aligned import crop, found_faces, framed, image, scaled, through_standing, warnings
 from vivavoce.render.footage import mirrored
 from vivavoce.system import Drive, Frames, Portrait, Source
 from vivavoce.timeline import Span
@@ -31,9 +28,7 @@ __all__ = ["KeypointRenderer", "Networks", "Precision"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
-_SEARCHED = 50  # first frames of a video in which a face must be seen
 _OPEN_LIPS = 0.03  # opening from which lips are closed first, where that is asked for
-_SMALL = 128  # pixels; side of a square whose face is too small to read well
 
 
 @dataclass(frozen=True)
@@ -77,13 +72,14 @@ class KeypointRenderer:
         Raises:
             InputError: there is no face, or not the one asked for.
         """
-        faces = _faces(source, self.face)
+        faces = found_faces(source, self.face)
         squares = [upright.around(face.landmarks, *upright.SOURCE) for face in faces]
         scale = self._scale(source, squares)
-        crops = torch.stack([_crop(_image(frame), square) for frame, square in zip(source, squares, strict=True)])
+        both = zip(source, squares, strict=True)
+        crops = torch.stack([crop(image(frame), square, PICTURE, DRAWN) for frame, square in both])
         pictures = source
         if not self.crop:
-            pictures = torch.stack([_scaled(frame, scale) for frame in source])
+            pictures = torch.stack([scaled(frame, scale) for frame in source])
             ratios = pictures.shape[3] / source.shape[3], pictures.shape[2] / source.shape[2]
             squares = [square.scaled(*ratios) for square in squares]
         rows, canonical = self.watched(crops)
@@ -96,7 +92,7 @@ class KeypointRenderer:
         }
         if len(source) == 1:
             cache["volume"] = self.networks.appearance(self._float(crops))
-        return Portrait(source, rows, cache, _warnings(squares))
+        return Portrait(source, rows, cache, warnings(squares))
 
     def watched(self, crops: UInt8[Tensor, "n 3 256 256"]) -> tuple[Float[Tensor, "n 70"], Float[Tensor, "n 21 3"]]:
         """Motion rows of upright crops, and the canonical keypoints seen in each; on the CPU."""
@@ -111,22 +107,11 @@ class KeypointRenderer:
         Raises:
             InputError: no face is seen in the first 50 pictures.
         """
-        square: Square | None = None
-        unseen, row = 0, torch.zeros(0)
-        shown, tracked = tee(_image(picture) for picture in pictures)
-        for face, picture in zip(FaceTracker().follow(tracked), shown, strict=True):
-            if face is not None:
-                square = square or upright.around(face.landmarks, *upright.DRIVING)
-                row = self.watched(_crop(picture, square)[None])[0]
-            if square is None:
-                unseen += 1
-                if unseen == _SEARCHED:
-                    break
-                continue
-            yield row.expand(unseen + 1, -1)
-            unseen = 0
-        if square is None:
-            raise InputError(f"no face was found in what leads, or not in its first {_SEARCHED} frames")
+        row = torch.zeros(0)
+        for picture, square, count in through_standing(pictures, upright.DRIVING):
+            if picture is not None:
+                row = self.watched(crop(picture, square, PICTURE, DRAWN)[None])[0]
+            yield row.expand(count, -1)
 
     def frames(self, portrait: Portrait, drives: Iterable[Drive]) -> Iterator[Frames]:
         """See :class:`vivavoce.system.Renderer`."""
@@ -203,60 +188,5 @@ class _Artist:
 
     def _framed(self, drawn: UInt8[Tensor, "3 512 512"], n: int) -> UInt8[Tensor, "3 h w"]:
         """The drawn square as the output shows it."""
-        square = np.ascontiguousarray(drawn.permute(1, 2, 0).numpy())
-        if self.renderer.crop:
-            size = self.renderer.size or DRAWN
-            if size != DRAWN:
-                how = cv2.INTER_AREA if size < DRAWN else cv2.INTER_CUBIC
-                square = cv2.resize(square, (size, size), interpolation=how)
-            return _tensor(square)
-        picture = _image(self.cache["pictures"][n]).copy()
-        upright.put_back(square, Square(*self.cache["squares"][n].tolist()), picture)
-        return _tensor(picture)
-
-
-def _faces(source: Source, which: str | int) -> list[Face]:
-    """The chosen face in every frame; where it is lost, where it was before."""
-    tracker = FaceTracker()
-    found: list[Face] = []
-    for start in range(min(len(source), _SEARCHED)):
-        found = tracker.faces(_image(source[start]))
-        if found:
-            break
-    first = found[choose_face(found, which)]
-    if len(source) == 1:
-        return [first]
-    faces, last = [], first
-    for face in tracker.follow((_image(frame) for frame in source), first):
-        last = face or last
-        faces.append(last)
-    return faces
-
-
-def _crop(picture: UInt8[np.ndarray, "h w 3"], square: Square) -> UInt8[Tensor, "3 256 256"]:
-    """What the networks see: the square at 512 pixels, halved."""
-    return _tensor(cv2.resize(upright.cut(picture, square, DRAWN), (PICTURE, PICTURE), interpolation=cv2.INTER_AREA))
-
-
-def _scaled(frame: UInt8[Tensor, "3 h w"], scale: float) -> UInt8[Tensor, "3 h2 w2"]:
-    """A picture of even sides, smaller if need be; at scale 1 every pixel is kept."""
-    height, width = frame.shape[1:]
-    if scale == 1:  # an odd last row or column is dropped rather than the whole picture resampled
-        return frame[:, : height // 2 * 2, : width // 2 * 2].contiguous()
-    size = max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
-    return _tensor(cv2.resize(_image(frame), size, interpolation=cv2.INTER_AREA))
-
-
-def _image(frame: UInt8[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    return np.ascontiguousarray(frame.permute(1, 2, 0).numpy())
-
-
-def _tensor(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[Tensor, "3 h w"]:
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
-
-
-def _warnings(squares: list[Square]) -> tuple[str, ...]:
-    side = max(square.side for square in squares)
-    if side < _SMALL:
-        return (f"the face is small (its square is {side:.0f} pixels wide), so what is drawn will be coarse",)
-    return ()
+        under = None if self.renderer.crop else self.cache["pictures"][n]
+        return framed(drawn, Square(*self.cache["squares"][n].tolist()), under, self.renderer.size or DRAWN)

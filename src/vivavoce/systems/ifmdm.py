@@ -1,0 +1,106 @@
+"""IF-MDM: a short implicit code moves the whole picture; a diffusion transformer speaks it, or a video drives it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice, repeat
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vivavoce.media.film import MAX_SIDE
+from vivavoce.media.picture import is_picture
+from vivavoce.media.read import read_image, read_video
+from vivavoce.motion.edit import Edit
+from vivavoce.motion.space import IMPLICIT, Motion, MotionSpace
+from vivavoce.nets.lia import Lia
+from vivavoce.render.implicit import ImplicitRenderer
+from vivavoce.system import Drive, Features, Portrait, System
+from vivavoce.systems.moda import found_device
+from vivavoce.systems.reenact import HOP, Deaf
+from vivavoce.timeline import Clock
+
+NAME = "if-mdm"
+RENDERER = "if-mdm-renderer"
+
+
+@dataclass(frozen=True)
+class TrackedCodes:
+    """Codes of the largest face of a video or picture, from its start; the last one is held when more are asked for."""
+
+    driving: Path
+    renderer: ImplicitRenderer
+    relative: bool = True  # the portrait's own code and the change from the first driving frame
+    fps: int = 25
+    space: MotionSpace = IMPLICIT
+    audio_dim: int = 0
+    hop: int = HOP
+    lookahead: int = 0
+
+    def drives(self, portrait: Portrait, features: Iterable[Features], *, seed: int) -> Iterator[Drive]:
+        """See :class:`vivavoce.system.MotionGenerator`. A track has no chance in it, so ``seed`` changes nothing.
+
+        A single picture has no changes, so its code is taken as it is.
+
+        Raises:
+            InputError: no face was found in the driving video.
+        """
+        del seed
+        codes, own, first = self._codes(), portrait.reference, None
+        for heard in features:
+            driver = torch.stack(list(islice(codes, len(heard.span))))
+            first = driver[:1] if first is None else first
+            change = driver - first if self.relative and not is_picture(self.driving) else driver - own[:1]
+            at = torch.arange(heard.span.start, heard.span.stop).clamp(max=len(own) - 1)
+            yield Drive(Motion(heard.span, self.space, own[at] + change), heard.rows)
+
+    def _codes(self) -> Iterator[Float[Tensor, " d"]]:
+        last: Float[Tensor, " d"] | None = None
+        for rows in self.renderer.follow(self._pictures()):
+            for last in rows:
+                yield last
+        assert last is not None  # noqa: S101  (``follow`` has raised when there was no face)
+        yield from repeat(last)
+
+    def _pictures(self) -> Iterable[UInt8[Tensor, "3 h w"]]:
+        if is_picture(self.driving):
+            return iter(read_image(self.driving, long_side=MAX_SIDE))
+        return read_video(self.driving, self.fps, long_side=MAX_SIDE)
+
+
+def follow(  # noqa: PLR0913  (one for every option of the command line)
+    *,
+    driving: Path,
+    weights: Path | None = None,
+    relative: bool = True,
+    size: int | None = None,
+    crop: bool = False,
+    face: str | int = "largest",
+    device: str = "auto",
+    batch: int = 1,
+    edit: Edit | None = None,
+) -> System:
+    """A system whose motion is that of the face in ``driving`` (a video or a picture).
+
+    ``weights`` is a file or folder that ``vivavoce import lia`` wrote; without, the packaged ones. ``relative`` adds
+    the driver's changes to the portrait's own code; otherwise the driver's codes are taken as they are. ``size``,
+    ``crop``, ``face`` and ``batch`` are those of :class:`vivavoce.render.implicit.ImplicitRenderer`.
+
+    Raises:
+        InputError: a value that does not exist, or weights that cannot be used.
+    """
+    renderer = ImplicitRenderer(networks(weights, device), size=size, crop=crop, face=face, batch=batch)
+    generator = TrackedCodes(Path(driving), renderer, relative=relative)
+    return System(NAME, Clock(), Deaf(), generator, renderer, edit or Edit())
+
+
+def networks(weights: Path | None, device: str) -> Lia:
+    """The renderer's networks; see :func:`follow`."""
+    where = found_device(device)
+    if weights is None:
+        return Lia.load(RENDERER, where)
+    place = Path(weights)
+    return Lia.load(place / "lia.safetensors" if place.is_dir() else place, where)
