@@ -17,6 +17,7 @@ from vivavoce.media.read import read_image, read_video
 from vivavoce.motion.edit import Edit
 from vivavoce.motion.space import IMPLICIT, Motion, MotionSpace
 from vivavoce.nets.lia import Lia
+from vivavoce.render.footage import mirrored
 from vivavoce.render.implicit import ImplicitRenderer
 from vivavoce.system import Drive, Features, Portrait, System
 from vivavoce.systems.moda import found_device
@@ -53,9 +54,10 @@ class TrackedCodes:
         for heard in features:
             driver = torch.stack(list(islice(codes, len(heard.span))))
             first = driver[:1] if first is None else first
-            change = driver - first if self.relative and not is_picture(self.driving) else driver - own[:1]
-            at = torch.arange(heard.span.start, heard.span.stop).clamp(max=len(own) - 1)
-            yield Drive(Motion(heard.span, self.space, own[at] + change), heard.rows)
+            if self.relative and not is_picture(self.driving):
+                at = [mirrored(n, len(own)) for n in range(heard.span.start, heard.span.stop)]
+                driver = own[at] + driver - first
+            yield Drive(Motion(heard.span, self.space, driver), heard.rows)
 
     def _codes(self) -> Iterator[Float[Tensor, " d"]]:
         last: Float[Tensor, " d"] | None = None
