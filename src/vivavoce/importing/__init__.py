@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-KINDS = ("liveportrait", "moda")
+KINDS = ("difftalk", "liveportrait", "moda")
 
 
 def run(kind: str, source: Path, out: Path) -> list[Path]:
@@ -16,9 +16,11 @@ def run(kind: str, source: Path, out: Path) -> list[Path]:
         InputError: nothing of that kind is there, or it does not fit, saying what is wrong. A file is written whole or
             not at all.
     """
-    from vivavoce.importing import liveportrait, moda, speech
+    from vivavoce.importing import difftalk, liveportrait, moda, speech
     from vivavoce.importing.checkpoints import find
 
+    if kind == "difftalk":
+        return [difftalk.convert(source, out)]
     if kind == "liveportrait":
         return [liveportrait.import_liveportrait(source, out)]
     written = [moda.convert(source, out)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,14 @@ def find(source: Path, names: Iterable[str]) -> Path | None:
     return None
 
 
-def read(file: Path) -> Checkpoint:
+def read(file: Path, *, only: str | None = None, inert: Sequence[str] = ()) -> Checkpoint:
     """Every tensor of a ``.pth`` (or ``.pt``, ``.ckpt``, ``.bin``) or ``.safetensors`` file.
+
+    Args:
+        file: the file.
+        only: where the file is a dictionary with this name in it, what lies there is all that is read: the rest, such
+            as the optimiser's state, is no weights.
+        inert: full names of classes that files of this kind mention. They are read as classes that do nothing.
 
     Raises:
         InputError: the file cannot be read, is damaged or is of another kind, or it holds anything but tensors,
@@ -85,13 +91,15 @@ def read(file: Path) -> Checkpoint:
         if file.suffix == SAFE:
             found: Any = _safetensors(file)
         elif file.suffix in PICKLED:
-            found = _pickled(file)
+            found = _pickled(file, inert)
         else:
             accepted = ", ".join((*PICKLED, SAFE))
             raise InputError(f"{file} is not a weight file that can be read (accepted: {accepted})")
         checksum = sha256(file)
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror or error}") from error
+    if isinstance(found, Mapping) and only in found:
+        found = found[only]
     tensors: dict[str, Tensor] = {}
     _flatten(found, (), tensors, file)
     if not tensors:
@@ -190,9 +198,11 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
         raise InputError(f"{file} is damaged or no safetensors file: {error}") from error
 
 
-def _pickled(file: Path) -> Any:
+def _pickled(file: Path, inert: Sequence[str]) -> Any:
+    standing_in: list[Any] = [(type(name.rpartition(".")[2], (), {}), name) for name in inert]
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(standing_in):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()[0]
         raise InputError(f"{file} holds more than plain weights, and nothing of it was run: {reason}") from error

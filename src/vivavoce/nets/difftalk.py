@@ -17,7 +17,8 @@ from vivavoce.importing.checkpoints import matched, publish
 from vivavoce.nets.talk_conditions import TalkConditions, TalkConfig
 from vivavoce.nets.unet import UNet, UNetConfig
 from vivavoce.nets.vae import FirstStage, FirstStageConfig
-from vivavoce.sampling.ddim import NoiseTable
+from vivavoce.sampling.ddim import latent_diffusion
+from vivavoce.sampling.diffusion import Diffusion
 
 NAME = "difftalk"  # of the weight file in its folder
 FIRST_STAGE = "first-stage"  # of a file with the first stage alone
@@ -27,15 +28,15 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The noise table the denoiser was trained with; see :meth:`NoiseTable.latent`. The defaults are DiffTalk's."""
+    """The noise table of :func:`latent_diffusion` the denoiser was trained with. The defaults are DiffTalk's."""
 
     start: float = 0.0015
     end: float = 0.0195
     steps: int = 1000
 
-    def table(self) -> NoiseTable:
-        """Data left at every step."""
-        return NoiseTable.latent(self.start, self.end, self.steps)
+    def table(self) -> Diffusion:
+        """The noise of every step."""
+        return latent_diffusion(self.start, self.end, self.steps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,70 +1,55 @@
-"""Denoise latents step by step along a fixed noise table (DDIM, Song et al. 2021), keeping what must not change."""
+"""Denoise latents step by step along a noise table (DDIM, Song et al. 2021), keeping what must not change."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
-from jaxtyping import Float, Int
+import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 from vivavoce.errors import InputError
+from vivavoce.sampling.diffusion import Diffusion
 
 Latents = Float[Tensor, "b c h w"]
-Predict = Callable[[Latents, float], Latents]  # noisy latents, their time step -> the noise in them
+Predict = Callable[[Latents, float], Latents]  # noisy latents, their step -> the noise in them
 
 
-@dataclass(frozen=True, slots=True)
-class NoiseTable:
-    """How much of the data is left at every time step, 0 the cleanest.
+def latent_diffusion(start: float = 0.0015, end: float = 0.0195, steps: int = 1000) -> Diffusion:
+    """The table of latent diffusion (Rombach et al. 2022): square roots of the variances grow linearly.
 
-    Attributes:
-        kept: share of the data's variance, falling; the rest is noise. ``x_t = sqrt(kept) x + sqrt(1 - kept) noise``.
+    The defaults are DiffTalk's.
     """
+    return Diffusion(np.linspace(math.sqrt(start), math.sqrt(end), steps) ** 2)
 
-    kept: Float[Tensor, " t"]
 
-    @classmethod
-    def of(cls, betas: Float[Tensor, " t"]) -> NoiseTable:
-        """From the share of variance that every step replaces by noise."""
-        return cls((1 - betas.double()).cumprod(0).float())
+def published_steps(size: int, count: int) -> list[int]:
+    """About ``count`` steps of a table of ``size`` as latent diffusion takes them, and 0 to end at.
 
-    @classmethod
-    def latent(cls, start: float = 0.0015, end: float = 0.0195, steps: int = 1000) -> NoiseTable:
-        """The table of latent diffusion (Rombach et al. 2022): square roots of the shares rise linearly."""
-        return cls.of(latent_betas(start, end, steps))
+    Every ``size // count``-th from 1 on, the largest first: it lies ``size // count`` below the end of the table, where
+    data is still seen through the noise that sampling starts with, and there are more than ``count`` steps where
+    ``count`` does not divide ``size``.
 
-    def noised(self, data: Latents, t: Int[Tensor, " b"], noise: Latents) -> Latents:
-        """``data`` as it is at time steps ``t``."""
-        kept = self.kept.to(data)[t][:, None, None, None]
-        return kept.sqrt() * data + (1 - kept).sqrt() * noise
+    Raises:
+        InputError: fewer than 1 step, or more than half as many as the table has.
+    """
+    if not 1 <= count <= size // 2:
+        raise InputError(f"latents are denoised in 1 to {size // 2} steps, not {count}")
+    return [*(n + 1 for n in reversed(range(0, size, size // count))), 0]
 
-    def times(self, count: int) -> list[int]:
-        """About ``count`` steps as published: every ``T // count``-th from 1 on, largest first, and 0 to end at.
 
-        The first lies below the end of the table, and there are more than ``count`` steps where ``count`` does not
-        divide the table's length.
+def spread_steps(size: int, count: int) -> list[int]:
+    """``count`` steps from the very end of a table of ``size`` to 0, evenly.
 
-        Raises:
-            InputError: fewer than 1 step or more than half as many as the table has.
-        """
-        size = len(self.kept)
-        if not 1 <= count <= size // 2:
-            raise InputError(f"latents are denoised in 1 to {size // 2} steps, not {count}")
-        return [*(t + 1 for t in reversed(range(0, size, size // count))), 0]
-
-    def spread(self, count: int) -> list[int]:
-        """``count`` steps from the very end of the table to 0, evenly.
-
-        Raises:
-            InputError: fewer than 1 step or more than the table allows.
-        """
-        size = len(self.kept)
-        if not 1 <= count < size:
-            raise InputError(f"latents are denoised in 1 to {size - 1} steps, not {count}")
-        return [round((size - 1) * (count - n) / count) for n in range(count + 1)]
+    Raises:
+        InputError: fewer than 1 step, or more than the table allows.
+    """
+    if not 1 <= count < size:
+        raise InputError(f"latents are denoised in 1 to {size - 1} steps, not {count}")
+    return [round((size - 1) * (count - n) / count) for n in range(count + 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +59,31 @@ class Kept:
     Attributes:
         data: clean latents.
         where: 1 where they stay, 0 where they are painted.
-        noise: standard normal noise for a time step, of the shape of ``data``. The published sampler draws anew at
-            every step.
+        noise: standard normal noise of the shape of ``data`` for a step. The published sampler draws anew every time.
     """
 
     data: Latents
     where: Float[Tensor, "b 1 h w"]
     noise: Callable[[int], Latents]
 
-    def into(self, x: Latents, table: NoiseTable, t: int) -> Latents:
-        """``x`` with what stays as it is at time step ``t``."""
-        at = torch.full((len(x),), t, device=x.device)
-        return self.where * table.noised(self.data, at, self.noise(t)) + (1 - self.where) * x
+    def into(self, x: Latents, share: float, step: int) -> Latents:
+        """``x`` with what is kept as noisy as it is at ``step``, where ``share`` of the data's variance is left."""
+        kept = math.sqrt(share) * self.data + math.sqrt(1 - share) * self.noise(step)
+        return self.where * kept + (1 - self.where) * x
 
 
-def ddim(predict: Predict, x: Latents, table: NoiseTable, times: Sequence[int], kept: Kept | None = None) -> Latents:
-    """``x`` at time step ``times[0]`` to ``times[-1]``, without new noise.
+def ddim(predict: Predict, x: Latents, diffusion: Diffusion, steps: Sequence[int], kept: Kept | None = None) -> Latents:
+    """``x`` from ``steps[0]`` of the table to ``steps[-1]``, without new noise (eta 0).
 
-    What is kept is put in before every step, and not after the last, as in RePaint and DiffTalk: within ``kept.where``
-    the result is what the network makes of it, close to the data but not equal.
+    What is kept is put in before every step and not after the last, as DiffTalk does: there the result is what the
+    network makes of the data, close to it but not equal.
     """
-    for t, t_next in pairwise(times):
+    shares = diffusion.alpha_bars
+    for step, then in pairwise(steps):
+        now, next_ = float(shares[step]), float(shares[then])
         if kept is not None:
-            x = kept.into(x, table, t)
-        noise = predict(x, float(t))
-        now, then = table.kept[t].to(x), table.kept[t_next].to(x)
-        clean = (x - (1 - now).sqrt() * noise) / now.sqrt()
-        x = then.sqrt() * clean + (1 - then).sqrt() * noise
+            x = kept.into(x, now, step)
+        noise = predict(x, float(step))
+        clean = (x - math.sqrt(1 - now) * noise) / math.sqrt(now)
+        x = math.sqrt(next_) * clean + math.sqrt(1 - next_) * noise
     return x
-
-
-def latent_betas(start: float, end: float, steps: int) -> Float[Tensor, " t"]:
-    """Shares of variance that become noise, step by step: the squares of evenly spaced numbers, in double precision."""
-    return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
