@@ -15,11 +15,14 @@ from vivavoce.system import System
 BUILT_IN = {
     "moda": "vivavoce.systems.moda:assemble",
     "moda-liveportrait": "vivavoce.systems.moda_liveportrait:assemble",
+    "if-mdm": "vivavoce.systems.ifmdm:assemble",
 }
-# Systems that follow a driving video instead of speech: they want ``driving=PATH`` too and are no choice for speech.
+# What follows a driving video instead of speech: chosen when ``driving=PATH`` is given, or where nothing of the name
+# speaks.
 DRIVEN = {
     "reenact": "vivavoce.systems.reenact:assemble",
     "liveportrait": "vivavoce.systems.liveportrait:assemble",
+    "if-mdm": "vivavoce.systems.ifmdm:follow",
 }
 GROUP = "vivavoce.systems"  # entry-point group in which other packages register theirs
 
@@ -35,25 +38,29 @@ def load(name: str = "moda", **options: Any) -> System:
     Raises :class:`vivavoce.errors.InputError` for a name or an option that does not exist, saying which do, and for
     an option that is needed and was not given.
     """
-    assemble = _assembler(name)
+    assemble = _assembler(name, driven="driving" in options)
     known = inspect.signature(assemble).parameters
     unknown = sorted(options.keys() - known.keys())
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         raise InputError(f"system {name!r} has no option {unknown[0]!r} (it has: {', '.join(known) or 'none'})")
-    if missing := [option for option in needs(name) if option not in options]:
+    if missing := [option for option in _needed(assemble) if option not in options]:
         raise InputError(f"system {name!r} needs {' and '.join(missing)} to be given (--{' and --'.join(missing)})")
     return assemble(**options)
 
 
 def needs(name: str) -> list[str]:
     """Options that system ``name`` cannot be built without. Raises as :func:`load` does."""
-    known = inspect.signature(_assembler(name)).parameters.values()
+    return _needed(_assembler(name, driven=False))
+
+
+def _needed(assemble: Callable[..., System]) -> list[str]:
+    known = inspect.signature(assemble).parameters.values()
     return [one.name for one in known if one.default is one.empty and one.kind is one.KEYWORD_ONLY]
 
 
-def _assembler(name: str) -> Callable[..., System]:
+def _assembler(name: str, *, driven: bool) -> Callable[..., System]:
     if name in BUILT_IN or name in DRIVEN:
-        module, _, function = (BUILT_IN | DRIVEN)[name].partition(":")
+        module, _, function = (BUILT_IN | DRIVEN if driven else DRIVEN | BUILT_IN)[name].partition(":")
         return getattr(importlib.import_module(module), function)
     for point in entry_points(group=GROUP):
         if point.name == name:

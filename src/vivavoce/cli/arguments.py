@@ -96,7 +96,7 @@ def _reenact(command: argparse.ArgumentParser) -> None:
     command.add_argument("driving", type=Path, help="video of the person to move like; its sound is kept")
     _output(command)
     command.add_argument(
-        "--system", default="reenact", metavar="NAME", help="what follows the video: reenact (default) or liveportrait"
+        "--system", default="reenact", metavar="NAME", help="what follows it: reenact (default), if-mdm or liveportrait"
     )
     command.add_argument(
         "--relative",

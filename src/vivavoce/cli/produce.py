@@ -31,7 +31,7 @@ from vivavoce.media.read import (
 from vivavoce.media.sheet import contact_sheet, moving_box, watched
 from vivavoce.media.write import check_target, write_video
 from vivavoce.motion.edit import Edit
-from vivavoce.registry import DRIVEN, load
+from vivavoce.registry import BUILT_IN, DRIVEN, load
 from vivavoce.streams import Background
 from vivavoce.system import Film, Source, System
 from vivavoce.timeline import Clock, Pcm
@@ -61,7 +61,7 @@ def animate(arguments: argparse.Namespace) -> int:
     told: list[str] = []
     with warnings_told(told, quiet=arguments.json):
         found = contents(arguments.audio)
-        if arguments.system in DRIVEN:
+        if arguments.system in DRIVEN and arguments.system not in BUILT_IN:
             raise InputError(f"{arguments.system!r} follows a video, not speech: use vivavoce reenact")
         asked = {"emotion": arguments.emotion, "emotion_strength": arguments.emotion_strength}
         asked |= {f"guidance_{name}": scale for name, scale in (arguments.guidance or {}).items()}

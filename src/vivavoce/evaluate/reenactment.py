@@ -97,9 +97,9 @@ def first_seen(recording: Recording, clip: Prepared, size: int) -> tuple[UInt8[T
 
 
 def compare(
-    recording: Recording, clip: Prepared, whole: System, plain: Renderer, *, size: int, tracker: Follower
+    recording: Recording, clip: Prepared, whole: System, plain: Renderer | None, *, size: int, tracker: Follower
 ) -> Tally:
-    """Figures of one recording: ``whole`` is the system driven by it, ``plain`` draws the same motion otherwise."""
+    """Figures of one recording: ``whole`` is the system driven by it, ``plain`` may draw the same motion otherwise."""
     source, place = first_seen(recording, clip, size)
     true = (place.picture(picture) for picture in read_video(recording.path, Clock().fps))
     return _tally(true, _drawn(whole, plain, source, len(clip.rows)), place, clip, tracker)
@@ -107,13 +107,14 @@ def compare(
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One frame by the system and, where pictures are compared, by the plain warp."""
+    """One frame by the system and, where pictures are compared, by the plain warp if there is one."""
 
     whole: Rgb
     plain: Rgb | None
+    compared: bool
 
 
-def _drawn(whole: System, plain: Renderer, source: UInt8[Tensor, "1 3 s s"], frames: int) -> Iterator[Drawn]:
+def _drawn(whole: System, plain: Renderer | None, source: UInt8[Tensor, "1 3 s s"], frames: int) -> Iterator[Drawn]:
     """Frames of a driven system, one by one; silence of the right length says how many."""
     with torch.inference_mode():
         portrait = whole.renderer.portrait(source)
@@ -124,8 +125,9 @@ def _drawn(whole: System, plain: Renderer, source: UInt8[Tensor, "1 3 s s"], fra
         rows = torch.cat(watched.rows)  # of this clip: the renderer keeps up with the motion
         watched.rows.clear()
         for picture, row in zip(clip.rgb, rows, strict=True):
-            other = _redrawn(plain, portrait, row) if index % EVERY == 0 else None
-            yield Drawn(_upright(picture), other)
+            compared = index % EVERY == 0
+            other = _redrawn(plain, portrait, row) if compared and plain is not None else None
+            yield Drawn(_upright(picture), other, compared)
             index += 1
 
 
@@ -157,9 +159,10 @@ def _tally(true: Iterator[Rgb], shown: Iterator[Drawn], place: View, clip: Prepa
             still = real
             continue
         landmarks = place.points(clip.landmarks[index].astype(np.float64))
-        if made.plain is not None:
-            shown_now: dict[str, Rgb] = dict(zip(NAMES, (made.whole, made.plain, still), strict=True))
-            _add_closeness(out, real, shown_now, landmarks)
+        if made.compared:
+            shown_now = dict(zip(NAMES, (made.whole, made.plain, still), strict=True))
+            there = {name: rgb for name, rgb in shown_now.items() if rgb is not None}
+            _add_closeness(out, real, there, landmarks)
         out.add("face found", float(face is not None))
         seen = face.landmarks.astype(np.float64) if face else None
         before = _add_mouth(out, (real, landmarks), (made.whole, seen), before)

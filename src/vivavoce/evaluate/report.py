@@ -105,6 +105,8 @@ def _talking(made: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _seen(found: Mapping[str, float]) -> str:
+    if not found:
+        return "All of this is read from drawn frames that were tracked again."
     return (
         f"Of {found['frames']:.0f} frames drawn from sound and tracked again, {100 * found['face_found']:.1f}% show a "
         f"face; the lip opening seen in them correlates by {found['correlation']:.2f} with the one meant (lag "

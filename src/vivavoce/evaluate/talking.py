@@ -13,7 +13,8 @@ from torch import Tensor
 from vivavoce.data.prepare import Prepared
 from vivavoce.evaluate import lipsync
 from vivavoce.evaluate.lipsync import Lips, Rows, Track
-from vivavoce.motion.space import MotionSpace
+from vivavoce.motion.space import FACE_MESH, MotionSpace
+from vivavoce.motion.track import track
 from vivavoce.system import Drive, Frames, Portrait, Renderer, Source, System
 
 RATE = 16_000
@@ -56,7 +57,14 @@ class Watched:
 def motion(
     system: System, portrait: Portrait, sound: Float32[np.ndarray, " samples"], *, seed: int
 ) -> Float[np.ndarray, "t 48"]:
-    """The rows that the renderer would get for ``sound``, one per frame."""
+    """The rows of face-mesh/1 that the renderer would get for ``sound``, one per frame.
+
+    Of a system that moves in another space: the rows that are tracked in the pictures it draws.
+    """
+    if system.renderer.space != FACE_MESH:
+        clips = system.stream(portrait, [torch.from_numpy(sound)], seed=seed)
+        pictures = (np.ascontiguousarray(one.permute(1, 2, 0).numpy()) for clip in clips for one in clip.rgb)
+        return torch.cat(list(track(pictures))).double().numpy()
     watched = Watched(system.renderer.space)
     for clip in replace(system, renderer=watched).stream(portrait, [torch.from_numpy(sound)], seed=seed):
         del clip

@@ -6,6 +6,8 @@ every place (the local flow module) and a block that refines the picture. The de
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vivavoce import weights
 from vivavoce.errors import InputError
@@ -36,6 +39,7 @@ class LiaConfig:
     groups: int = 1  # flows blended at every place; 1 = LIA's single flow
     refine: int = 0  # hidden channels of the refine block; 0 = none
     fold: int = 1  # the refine block sees squares of fold x fold pixels as channels; 1 = as published
+    normalised: bool = False  # while training: the encoder's maps are normalised over the batch (see Lia.plain)
 
     def width(self, side: int) -> int:
         """Channels of maps ``side`` pixels wide."""
@@ -107,9 +111,10 @@ class Enlarge(nn.Module):
 class HalvingBlock(nn.Module):
     """Residual block; maps half as wide come out."""
 
-    def __init__(self, inside: int, outside: int) -> None:
+    def __init__(self, inside: int, outside: int, normalised: bool) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inside, inside, 3, padding=1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(n) if normalised else nn.Identity() for n in (inside, outside))
         self.blur = Blur(inside, 2)
         self.halve = nn.Conv2d(inside, outside, 3, stride=2)
         self.thin = Blur(inside, 1, stride=2)
@@ -117,7 +122,8 @@ class HalvingBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
         """Half as wide."""
-        changed = activated(self.halve(self.blur(activated(self.conv(x)))))
+        first, second = self.norms
+        changed = activated(second(self.halve(self.blur(activated(first(self.conv(x)))))))
         return (changed + self.skip(self.thin(x))) / math.sqrt(2)
 
 
@@ -130,7 +136,7 @@ class Encoder(nn.Module):
         self.enter = nn.Conv2d(3, config.width(config.size), 1)
         sides = [4, *config.sides]
         pairs = [(config.width(fine), config.width(coarse)) for coarse, fine in pairwise(sides)]
-        self.blocks = nn.ModuleList(HalvingBlock(*pair) for pair in reversed(pairs))
+        self.blocks = nn.ModuleList(HalvingBlock(*pair, config.normalised) for pair in reversed(pairs))
         self.leave = nn.Conv2d(config.width(4), config.latent, 4, bias=False)
         widths = [config.latent] * 5 + [config.motion]
         self.read = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
@@ -342,6 +348,23 @@ class Lia(nn.Module):
             raise InputError(f"{weights.path(name)} holds no networks of this kind: {error}") from error
         weights.load_into(made, name)
         return made.to(device)
+
+    def plain(self) -> Lia:
+        """The same networks without norms: what those do after training goes into the convolutions before them.
+
+        Published networks have none; training from nothing is stable with them, and soon gets somewhere.
+        """
+        made = Lia(dataclasses.replace(self.config, normalised=False))
+        state = {name: value for name, value in self.state_dict().items() if ".norms." not in name}
+        made.load_state_dict(state)
+        if self.config.normalised:
+            for ours, theirs in zip(self.encoder.blocks, made.encoder.blocks, strict=True):
+                assert isinstance(ours, HalvingBlock)  # noqa: S101  (for the type checker)
+                assert isinstance(theirs, HalvingBlock)  # noqa: S101
+                for name, norm in zip(("conv", "halve"), ours.norms, strict=True):
+                    assert isinstance(norm, nn.BatchNorm2d)  # noqa: S101
+                    setattr(theirs, name, fuse_conv_bn_eval(getattr(ours, name).eval(), copy.deepcopy(norm).eval()))
+        return made.eval().requires_grad_(False)
 
     def seen(self, picture: Float[Tensor, "b 3 h w"]) -> tuple[Appearance, Float[Tensor, "b d"]]:
         """Appearance and motion code of pictures, RGB in [-1, 1]."""
