@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-KINDS = ("difftalk", "liveportrait", "moda")
+KINDS = ("difftalk", "lia", "liveportrait", "moda")
 
 
 def run(kind: str, source: Path, out: Path) -> list[Path]:
@@ -16,11 +16,13 @@ def run(kind: str, source: Path, out: Path) -> list[Path]:
         InputError: nothing of that kind is there, or it does not fit, saying what is wrong. A file is written whole or
             not at all.
     """
-    from vivavoce.importing import difftalk, liveportrait, moda, speech
+    from vivavoce.importing import difftalk, lia, liveportrait, moda, speech
     from vivavoce.importing.checkpoints import find
 
     if kind == "difftalk":
         return [difftalk.convert(source, out)]
+    if kind == "lia":
+        return [lia.convert(source, out)]
     if kind == "liveportrait":
         return [liveportrait.import_liveportrait(source, out)]
     written = [moda.convert(source, out)]
