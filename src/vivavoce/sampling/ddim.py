@@ -31,14 +31,14 @@ def published_steps(size: int, count: int) -> list[int]:
 
     Every ``size // count``-th from 1 on, the largest first: it lies ``size // count`` below the end of the table, where
     data is still seen through the noise that sampling starts with, and there are more than ``count`` steps where
-    ``count`` does not divide ``size``.
+    ``count`` does not divide ``size``. A step beyond the end, where the published sampler fails, is the last one.
 
     Raises:
         InputError: fewer than 1 step, or more than half as many as the table has.
     """
     if not 1 <= count <= size // 2:
         raise InputError(f"latents are denoised in 1 to {size // 2} steps, not {count}")
-    return [*(n + 1 for n in reversed(range(0, size, size // count))), 0]
+    return [*(min(n + 1, size - 1) for n in reversed(range(0, size, size // count))), 0]
 
 
 def spread_steps(size: int, count: int) -> list[int]:
