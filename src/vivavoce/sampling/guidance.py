@@ -4,21 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
-from vivavoce.motion.conditions import Conditions
 from vivavoce.sampling.paths import Rows, Times
 from vivavoce.sampling.samplers import Velocity
 
+H = TypeVar("H")
+
+
+@runtime_checkable
+class Hidable(Protocol):
+    """Conditions of a batch, any of which can be hidden by name."""
+
+    def hide(self: H, *names: str) -> H:
+        """The same with ``names`` absent."""
+        ...
+
+    def cat(self: H, items: list[H], /) -> H:
+        """``items`` stacked along the batch."""
+        ...
+
+
+C = TypeVar("C", bound=Hidable)
 # Conditions -> velocity of rows at times: what depends on the conditions alone is computed once for all steps.
-Prepared = Callable[[Conditions], Callable[[Rows, Times], Rows]]
+Prepared = Callable[[C], Callable[[Rows, Times], Rows]]
 
 
 def guided(
-    prepared: Prepared,
-    conditions: Conditions,
+    prepared: Prepared[C],
+    conditions: C,
     scales: Sequence[tuple[str, float]] = (),
     where: Float[Tensor, " d"] | None = None,
 ) -> Velocity:
@@ -31,7 +48,7 @@ def guided(
     """
     together = [(scale, [name for name, _ in group]) for scale, group in groupby(scales, key=lambda one: one[1])]
     hidden = [[name for _, names in together[k:] for name in names] for k in range(len(together) + 1)]
-    velocity_of = prepared(Conditions.cat([conditions.hide(*names) for names in hidden]))
+    velocity_of = prepared(conditions.cat([conditions.hide(*names) for names in hidden]))
     count = len(hidden)
 
     def velocity(x: Rows, t: float) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
@@ -44,3 +45,27 @@ def heun(velocity: Velocity, x: Rows, times: Sequence[float]) -> Rows:
         v = velocity(x, t)
         x = x + (t_next - t) * (v + velocity(x + (t_next - t) * v, t_next)) / 2
     return x
+
+
+def multistep(velocity: Velocity, x: Rows, times: Sequence[float]) -> Rows:
+    """Second order with one model call per step: DPM-Solver++(2M) (Lu et al. 2022) on straight paths.
+
+    The clean data that the velocity points to is extrapolated in ``log(t / (1 - t))`` from this step and the one
+    before. The first step, and the last one, which ends in the data itself, are of first order.
+    """
+    data: Rows | None = None
+    before = math.inf  # length of the last step; nothing is known before the first
+    for t, t_next in pairwise(times):
+        now = x + (1 - t) * velocity(x, t)
+        ahead = _log_ratio(t_next) - _log_ratio(t)
+        guess = now
+        if data is not None and math.isfinite(before) and math.isfinite(ahead):
+            guess = now + (now - data) * (ahead / (2 * before))
+        left = (1 - t_next) / (1 - t)
+        x = left * x + (t_next - left * t) * guess
+        data, before = now, ahead
+    return x
+
+
+def _log_ratio(t: float) -> float:
+    return -math.inf if t <= 0 else math.inf if t >= 1 else math.log(t / (1 - t))
