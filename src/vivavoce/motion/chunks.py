@@ -1,0 +1,207 @@
+"""Speech to motion codes chunk by chunk, as IF-MDM does it: each goes on from the last code of the one before.
+
+How lively a chunk is and which posture it keeps can be asked for, also while a stream runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vivavoce.errors import InputError
+from vivavoce.motion.codes import CodeModel, Row, all_present
+from vivavoce.motion.generate import hush
+from vivavoce.motion.space import Motion, MotionSpace
+from vivavoce.motion.windows import faded
+from vivavoce.nets.dit import Given
+from vivavoce.sampling.guidance import guided
+from vivavoce.sampling.paths import noise
+from vivavoce.sampling.samplers import Sampler, multistep, uniform
+from vivavoce.streams import Window, windows
+from vivavoce.system import Drive, Features, Portrait
+from vivavoce.timeline import Span
+
+MEANS = ("none", "portrait", "last")
+STD = (0.01, 1.0)  # deviations that can be asked for; 0 would be a face that does not speak
+LONGEST_FADE = 4  # frames
+STEPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class MotionControl:
+    """What a user asks of the motion, as in the paper; what is not asked for is left to the network.
+
+    ``mean`` is the posture around which it moves: "none", that of the "portrait", or "last", that of the last frame
+    of the chunk before, which drifts. ``std`` is how far it moves: the standard deviation of every number of the code
+    over a chunk for networks in the published form, and in the same range for ours, whose numbers deviate by very
+    different amounts: 0.2 is as the clips they learned from, 0.1 half of that, 0.3 half as much again.
+    """
+
+    mean: str = "portrait"
+    std: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing."""
+        if self.mean not in MEANS:
+            raise InputError(f"the motion mean must be one of {', '.join(MEANS)}, not {self.mean!r}")
+        if self.std is not None and not STD[0] <= self.std <= STD[1]:  # also refuses NaN
+            raise InputError(f"the motion std must be a number from {STD[0]:g} to {STD[1]:g}, not {self.std:g}")
+
+
+class LiveControl:
+    """A :class:`MotionControl` that may be exchanged while streams run, from any thread.
+
+    A generator looks at it once, when it starts a chunk. With the same sound, seed and value at the start of each
+    chunk the motion is the same; at what time a change is made decides only which chunk is the first to see it.
+    """
+
+    def __init__(self, control: MotionControl | None = None) -> None:
+        self._now = control or MotionControl()
+
+    @property
+    def now(self) -> MotionControl:
+        """The value that the next chunk sees."""
+        return self._now
+
+    def set(self, control: MotionControl) -> None:
+        """Exchange the value whole: a reader sees the old one or the new one."""
+        self._now = control
+
+
+@dataclass(frozen=True, slots=True)
+class Hush:
+    """Gives the mouth back its shape in the portrait while nobody speaks.
+
+    ``speech`` is the column of the audio features that gives the probability of speech. The mouth starts to go back
+    ``wait`` frames after the last speech, is there after ``wait + fall``, and is free over the ``rise`` frames before
+    the next.
+    """
+
+    speech: int
+    threshold: float = 0.1
+    wait: int = 6
+    fall: int = 5
+    rise: int = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkGenerator:
+    """Generates chunks of the network's length; implements MotionGenerator of the system.
+
+    The last ``fade`` frames of a chunk are also the first of the next, and fade into them: the hint makes chunks meet,
+    the fade takes away what is left of a step.
+    """
+
+    model: CodeModel
+    control: MotionControl | LiveControl = field(default_factory=MotionControl)
+    fade: int = LONGEST_FADE
+    times: tuple[float, ...] | None = None  # of the model calls; None = 10 of them
+    sampler: Sampler = multistep
+    guidance: float = 1.0  # how far the motion is pushed along what the sound adds; 1 = not at all
+    quiet: Hush | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict each other."""
+        if not 0 <= self.fade <= min(LONGEST_FADE, self.model.config.length // 2):
+            raise ValueError(f"chunks of {self.model.config.length} frames cannot fade over {self.fade}")
+        if self.times is not None and len(self.times) < 2:
+            raise ValueError(f"sampling needs at least two times, got {self.times}")
+
+    @property
+    def space(self) -> MotionSpace:
+        """See :class:`vivavoce.system.MotionGenerator`."""
+        return self.model.space
+
+    @property
+    def audio_dim(self) -> int:
+        """See :class:`vivavoce.system.MotionGenerator`."""
+        return self.model.audio_dim
+
+    @property
+    def hop(self) -> int:
+        """See :class:`vivavoce.system.MotionGenerator`."""
+        return self.model.config.length - self.fade
+
+    @property
+    def lookahead(self) -> int:
+        """See :class:`vivavoce.system.MotionGenerator`."""
+        return self.fade + self.after
+
+    @property
+    def before(self) -> int:
+        """Frames of sound before a chunk that are heard."""
+        drafted = self.model.around[0]
+        return max(drafted, self.quiet.wait + self.quiet.fall) if self.quiet else drafted
+
+    @property
+    def after(self) -> int:
+        """Frames of sound after a chunk that are heard."""
+        drafted = self.model.around[1]
+        return max(drafted, self.quiet.rise) if self.quiet else drafted
+
+    def drives(self, portrait: Portrait, features: Iterable[Features], *, seed: int) -> Iterator[Drive]:
+        """See :class:`vivavoce.system.MotionGenerator`; of the portrait only its own code counts."""
+        own = portrait.reference[0]
+        last, tail = own, None
+        heard = windows((f.rows for f in features), before=self.before, hop=self.hop, after=self.lookahead)
+        for index, window in enumerate(heard):
+            start = noise(seed, index, (self.model.config.length, self.space.dim))
+            rows = self._chunk(window, own, last, start)
+            if tail is not None and self.fade:
+                rows = torch.cat([faded(tail, rows[: self.fade]), rows[self.fade :]])
+            last, tail = rows[self.hop - 1], rows[self.hop :]
+            span = Span(window.start, window.start + window.valid)
+            heard_now = window.rows[self.before : self.before + window.valid]
+            yield Drive(Motion(span, self.space, rows[: window.valid]), heard_now)
+
+    def _chunk(self, window: Window, own: Row, last: Row, start: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
+        """Codes of one chunk that goes on from ``last``."""
+        model, (before, after) = self.model, self.model.around
+        first = self.before - before
+        audio = window.rows[None, first : self.before + model.config.length + after].to(model.device)
+        velocity = guided(
+            model.prepared, self._asked(audio, own, last), [("audio", self.guidance)] * (self.guidance != 1)
+        )
+        made = self.sampler(velocity, start[None].to(model.device), self._times())
+        rows = model.leave(made + model.drafted(audio))[0].cpu()
+        return rows if self.quiet is None else self._hushed(rows, window, own)
+
+    def _times(self) -> tuple[float, ...]:
+        if self.times is not None:
+            return self.times
+        return times(self.model, STEPS)
+
+    def _asked(self, audio: Float[Tensor, "1 s a"], own: Row, last: Row) -> Given:
+        """The conditions of a chunk, under the control as it is now."""
+        control = self.control.now if isinstance(self.control, LiveControl) else self.control
+        hidden = ("mean",) * (control.mean == "none") + ("std",) * (control.std is None)
+        mean = last if control.mean == "last" else own
+        device = self.model.device
+        std = (control.std or 0.0) * self.model.spread[None]
+        present = all_present(1, hidden=hidden).to(device)
+        return self.model.given(audio, last[None].to(device), mean[None].to(device), std, present)
+
+    def _hushed(self, rows: Float[Tensor, "t d"], window: Window, own: Row) -> Float[Tensor, "t d"]:
+        """``rows`` whose mouth is as in the portrait where nobody speaks."""
+        assert self.quiet is not None  # noqa: S101  (asked before)
+        speaking = window.rows[:, self.quiet.speech] > self.quiet.threshold
+        amount = hush(speaking, self.quiet.wait, self.quiet.fall, self.quiet.rise)
+        amount = amount[self.before : self.before + len(rows)]
+        reading, pattern = self.model.reading.cpu(), self.model.pattern.cpu()
+        return rows - (amount * ((rows - own) @ reading))[:, None] * pattern
+
+
+def times(model: CodeModel, steps: int) -> tuple[float, ...]:
+    """Times of ``steps`` model calls that suit what the network predicts.
+
+    Raises:
+        InputError: less than one step, or more than the diffusion has.
+    """
+    most = len(model.diffusion.betas)
+    if not 1 <= steps <= most:
+        raise InputError(f"sampling takes 1 to {most} steps, not {steps}")
+    return tuple(uniform(steps)) if model.config.prediction == "flow" else model.diffusion.times(steps)

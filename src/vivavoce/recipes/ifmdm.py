@@ -1,0 +1,432 @@
+"""Train IF-MDM's second stage: a diffusion transformer that speaks the codes of a trained first stage.
+
+``VIVAVOCE_CODES`` (default ``runs/codes``) names the folder of codes (:mod:`vivavoce.data.codes`), ``VIVAVOCE_MOTION``
+that of the prepared clips of the same names, whose sound is heard as in :mod:`vivavoce.recipes.moda`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor, nn
+
+from vivavoce import weights
+from vivavoce.data.batches import CLEAN, Batch, Cut, Take, Variant, apart, feed, quicken
+from vivavoce.data.codes import Codes, load
+from vivavoce.data.prepare import Prepared
+from vivavoce.errors import InputError
+from vivavoce.face.model import FaceModel
+from vivavoce.motion import lips
+from vivavoce.motion.chunks import ChunkGenerator, MotionControl
+from vivavoce.motion.codes import AFTER, BEFORE, USUAL, CodeModel, save, statistics, surroundings
+from vivavoce.motion.space import IMPLICIT
+from vivavoce.nets.dit import NAMES, Config, compact
+from vivavoce.recipes.moda import EXPRESSION, JUDGES, VARIANTS, clips, heard, in_step
+from vivavoce.sampling.diffusion import losses as diffusion_losses
+from vivavoce.sampling.paths import along
+from vivavoce.system import AudioEncoder, Features, Portrait
+from vivavoce.timeline import Span
+from vivavoce.train.loop import Recipe
+from vivavoce.train.tasks import Objective
+
+FOLDER = "VIVAVOCE_CODES"
+RIDGE = 1e-3  # of the lip reading, as a share of the codes' mean variance
+DRAFT_RIDGE = 3.0  # per frame of data, on features of unit variance
+LEAST_SPREAD = 0.05  # share of the largest deviation that each number is at least normalised by
+JUDGED = 200  # frames of a clip that are judged
+FEWEST_JUDGED = 60
+ROOM = 1.1  # how much further than seen in training a code may go
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What is learned beside noise or velocity, how much it counts, and what is hidden how often."""
+
+    lips: float = 1.0  # the error's share along the reading of the lips, once more
+    bound: float = 1.0  # the variational bound, which teaches the variances
+    hint_noise: float = 0.1  # standard deviations of noise on the hint, so that small errors do not grow
+    silent: float = 0.1  # share of chunks with both ways of the sound hidden, as the guidance needs
+    drop: Mapping[str, float] = field(
+        default_factory=lambda: {"heard": 0.1, "said": 0.1, "hint": 0.1, "mean": 0.3, "std": 0.3}
+    )
+
+
+# The release hides both ways of the sound independently, which leaves 9 % for what guidance compares with.
+PUBLISHED = Losses(lips=0.0, hint_noise=0.0, silent=0.0, drop=dict.fromkeys(NAMES, 0.3))
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """One clip heard in one way, with what its lips did."""
+
+    take: Take
+    opening: Float32[np.ndarray, " t"]  # of the lips, in face widths, as measured on the face
+
+
+class CodeTask:
+    """Diffusion or flow matching of chunks of codes, with condition dropout."""
+
+    def __init__(
+        self,
+        config: Config,
+        learn: Sequence[Spoken],
+        judges: Sequence[Spoken],
+        losses: Losses,
+        *,
+        draft: bool = False,
+        normalised: bool = True,
+    ) -> None:
+        """``judges`` are never learned from. Without ``normalised`` codes are seen as they are, as published."""
+        self.model, self.losses, self.judges = CodeModel(config, draft=draft), losses, judges
+        if normalised:
+            measure(self.model, [one.take for one in learn])
+        read_lips(self.model, learn)
+        if draft:
+            self.model.foretelling.copy_(foretelling(self.model, [one.take for one in learn]))
+        along_lips = self.model.reading * self.model.std
+        self.lips = along_lips / along_lips.norm().clamp(min=1e-12)
+
+    def players(self) -> Mapping[str, nn.Module]:
+        """See :class:`vivavoce.train.tasks.Task`."""
+        return {"dit": self.model}
+
+    def objectives(self, batch: Batch, rng: torch.Generator) -> Iterator[Objective]:
+        """See :class:`vivavoce.train.tasks.Task`."""
+        model, length = self.model, self.model.config.length
+        rows, valid = batch.rows[:, :length], batch.valid[:, :length]
+        hint, (before, after) = batch.conditions.past[:, -1], model.around
+        first = BEFORE - before
+        audio = batch.conditions.audio[:, first : BEFORE + length + after]
+        mean, std = statistics(
+            torch.cat([hint[:, None], rows], dim=1), torch.cat([torch.ones_like(valid[:, :1]), valid], dim=1)
+        )
+        shaken = hint + self.losses.hint_noise * model.std * torch.randn(hint.shape, generator=rng)
+        shown = shown_at_random(batch.conditions.present[:, 0], self.losses, rng)
+        given = model.given(audio, shaken, mean, std, shown)
+        data = model.enter(rows) - model.drafted(audio)
+        learn = self._noise if model.config.prediction == "epsilon" else self._velocity
+        wrong, parts = learn(data, given, valid, rng)
+        parts["lips"] = self.losses.lips * masked((wrong @ self.lips).square()[..., None], valid)
+        notes = {name: float(part.detach()) for name, part in parts.items()}
+        yield Objective("dit", torch.stack(list(parts.values())).sum(), notes)
+
+    def _noise(self, data: Tensor, given: Any, valid: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Error of the predicted noise, and the losses of a diffusion."""
+        diffusion = self.model.diffusion
+        n = torch.randint(len(diffusion.betas), (len(data),), generator=rng)
+        noise = torch.randn(data.shape, generator=rng)
+        told = self.model.net(diffusion.noised(data, noise, n), n.float(), given).float()
+        square, bound = diffusion_losses(diffusion, told, data, noise, n)
+        parts = {"noise": masked(square, valid), "bound": self.losses.bound * masked(bound, valid)}
+        return told[..., : data.shape[-1]] - noise, parts
+
+    def _velocity(
+        self, data: Tensor, given: Any, valid: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Error of the predicted velocity on straight paths."""
+        t = torch.sigmoid(torch.randn(len(data), generator=rng))
+        noise = torch.randn(data.shape, generator=rng)
+        told = self.model.prepared(given)(along(noise, data, t), t).float()
+        wrong = told - (data - noise)
+        return wrong, {"velocity": masked(wrong.square(), valid)}
+
+    def judge(self) -> Mapping[str, float]:
+        """What :func:`figures` says of speakers kept out of training."""
+        return figures(ChunkGenerator(self.model, MotionControl("none")), self.judges)
+
+    def export(self, out: Path) -> Mapping[str, Any]:
+        """See :class:`vivavoce.train.tasks.Task`."""
+        save(self.model, out / "if-mdm.safetensors")
+        count = sum(p.numel() for p in self.model.net.parameters())
+        return {"parameters": count, "kept_out": {k: round(v, 3) for k, v in self.judge().items()}}
+
+
+def shown_at_random(audible: Bool[Tensor, " b"], losses: Losses, rng: torch.Generator) -> Bool[Tensor, "b 5"]:
+    """What each chunk is told: nothing of the sound where there is none, the rest by chance."""
+    chance = torch.tensor([losses.drop.get(name, 0.0) for name in NAMES])
+    shown = torch.rand(len(audible), len(NAMES), generator=rng) >= chance
+    hears = audible & (torch.rand(len(audible), generator=rng) >= losses.silent)
+    shown[:, :2] &= hears[:, None]
+    return shown
+
+
+def masked(values: Float[Tensor, "b t d"], valid: Bool[Tensor, "b t"]) -> Float[Tensor, ""]:
+    """Mean over the numbers of the frames that are ``valid``."""
+    return (values * valid[..., None]).sum() / (valid.sum().clamp(min=1) * values.shape[-1])
+
+
+def measure(model: CodeModel, takes: Sequence[Take]) -> None:
+    """Set the normalisation of ``model``, and what a usual deviation over a chunk is, from its training takes."""
+    rows = np.concatenate([one.rows for one in takes])
+    std = rows.std(0)
+    std = np.maximum(std, LEAST_SPREAD * std.max())
+    model.mean.copy_(torch.from_numpy(rows.mean(0)))
+    model.std.copy_(torch.from_numpy(std))
+    length = model.config.length + 1
+    pieces = [one.rows[at : at + length] for one in takes for at in range(0, len(one.rows) - length + 1, length)]
+    usual = np.mean([piece.std(0, ddof=1) for piece in pieces], axis=0) if pieces else std
+    model.spread.copy_(torch.from_numpy(np.maximum(usual, LEAST_SPREAD * usual.max()) / USUAL))
+    model.low.copy_(model.mean + ROOM * (torch.from_numpy(rows.min(0)) - model.mean))
+    model.high.copy_(model.mean + ROOM * (torch.from_numpy(rows.max(0)) - model.mean))
+    voices = np.concatenate([one.audio for one in takes if one.audio is not None])
+    model.audio_mean.copy_(torch.from_numpy(voices.mean(0)))
+    model.audio_std.copy_(torch.from_numpy(np.maximum(voices.std(0), 1e-2)))
+
+
+def read_lips(model: CodeModel, learn: Sequence[Spoken]) -> None:
+    """Fit the lip opening as a linear reading of the codes, each clip about its own means.
+
+    Who somebody is and how they hold their head is in the codes too, and says nothing about the lips.
+    """
+    valid = [one for one in learn if one.take.valid.sum() > 1]
+    rows = np.concatenate([one.take.rows[one.take.valid] - one.take.rows[one.take.valid].mean(0) for one in valid])
+    opening = np.concatenate(
+        [one.opening[one.take.valid] - one.opening[one.take.valid].mean() for one in valid]
+    ).astype(np.float64)
+    square = rows.T.astype(np.float64) @ rows
+    ridge = RIDGE * np.trace(square) / len(square) * np.eye(len(square))
+    reading = np.linalg.solve(square + ridge, rows.T @ opening)
+    pattern = rows.T @ opening
+    model.reading.copy_(torch.from_numpy(reading))
+    model.pattern.copy_(torch.from_numpy(pattern / max(1e-12, float(reading @ pattern))))
+
+
+def foretelling(model: CodeModel, takes: Sequence[Take]) -> Float[Tensor, "c d"]:
+    """Ridge regression from the features around a frame to its code, normalised, each take about its own mean."""
+    left, right, total = torch.zeros(()), torch.zeros(()), 0
+    for one in takes:
+        if one.audio is None:
+            continue
+        around = surroundings((torch.from_numpy(one.audio)[None] - model.audio_mean) / model.audio_std)[0]
+        rows = model.enter(torch.from_numpy(one.rows))
+        left, right = left + around.mT @ around, right + around.mT @ (rows - rows.mean(0))
+        total += len(rows)
+    if not total:
+        raise ValueError("a draft needs takes with sound")
+    ridge = DRAFT_RIDGE * total / len(left) * model.audio_dim * torch.eye(len(left))
+    return torch.linalg.solve((left + ridge).double(), right.double()).float()
+
+
+def figures(generator: ChunkGenerator, judged: Sequence[Spoken]) -> dict[str, float]:
+    """How well ``generator`` speaks: means over the frames of ``judged``, each with its first code as portrait.
+
+    ``correlation``: of the lip opening read off what is generated with that measured on the face; ``shuffled``: the
+    same, generated to the sound of another clip; ``readable``: the same for the true codes, which is the most there
+    is; ``liveliness``: deviation of the codes over that of the true ones.
+    """
+    totals: dict[str, float] = {}
+    frames = 0
+    with torch.inference_mode():
+        for index, one in enumerate(judged):
+            other = judged[(index + 1) % len(judged)].take.audio
+            found = _figures(generator, one, other, index)
+            frames += len(one.opening)
+            for name, value in found.items():
+                totals[name] = totals.get(name, 0.0) + value * len(one.opening)
+    return {name: total / max(1, frames) for name, total in totals.items()}
+
+
+def _figures(generator: ChunkGenerator, one: Spoken, other: Any, seed: int) -> dict[str, float]:
+    assert one.take.audio is not None  # noqa: S101  (judges are chosen for their sound)
+    truth, reading = torch.from_numpy(one.take.rows), generator.model.reading
+    real = torch.from_numpy(one.opening)
+    made = generated(generator, truth[0], one.take.audio, seed=seed)
+    wrong = np.resize(other, one.take.audio.shape)  # a shorter one begins again
+    shuffled = generated(generator, truth[0], wrong, seed=seed)
+    return {
+        "correlation": correlation(made @ reading, real),
+        "shuffled": correlation(shuffled @ reading, real),
+        "readable": correlation(truth @ reading, real),
+        "amplitude": float((made @ reading).std() / (truth @ reading).std().clamp(min=1e-6)),
+        "liveliness": float((made.std(0) / truth.std(0).clamp(min=1e-3)).mean()),
+    }
+
+
+def correlation(a: Float[Tensor, " t"], b: Float[Tensor, " t"]) -> float:
+    """Pearson's; 0 when one of them does not move."""
+    found = float(torch.corrcoef(torch.stack([a, b]))[0, 1])
+    return found if math.isfinite(found) else 0.0
+
+
+def generated(
+    generator: ChunkGenerator, own: Float[Tensor, " d"], audio: Float32[np.ndarray, "t a"], *, seed: int = 0
+) -> Float[Tensor, "t d"]:
+    """Codes for ``audio`` on a portrait whose code is ``own``."""
+    portrait = Portrait(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), own[None], {})
+    sound = [Features(Span(0, len(audio)), torch.from_numpy(audio))]
+    return torch.cat([drive.motion.rows for drive in generator.drives(portrait, sound, seed=seed)])
+
+
+def folder() -> Path:
+    """Where codes are on this machine."""
+    return Path(os.environ.get(FOLDER, "runs/codes"))
+
+
+def coded() -> dict[str, Codes]:
+    """All codes by the name of their clip.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = {codes.name: codes for codes in map(load, sorted(folder().glob("*.npz")))}
+    if not found:
+        raise InputError(f"{folder()} has no motion codes; extract some, and name their folder in {FOLDER}")
+    return found
+
+
+@cache
+def spoken() -> tuple[tuple[Spoken, ...], tuple[Spoken, ...]]:
+    """Clips to train on, each in every variant, the clean one first, and clips to judge by, heard clean.
+
+    Raises:
+        InputError: there are no codes, no prepared clips, or none that are both.
+    """
+    from vivavoce.speech.encoder import PhoneEncoder
+
+    encoder, codes = PhoneEncoder.pretrained(), coded()
+    mark = hashlib.sha256(weights.path("phones").read_bytes()).hexdigest()
+    learn, judge = apart([c for c in in_step(clips(), encoder, mark) if c.name in codes], JUDGES)
+    if not learn:
+        raise InputError(f"none of the clips with codes in {folder()} is among the prepared ones of the training split")
+
+    def say(clip: Prepared, variant: Variant) -> Spoken:
+        return said(clip, codes[clip.name], variant, encoder, mark)
+
+    judges = [begun(say(clip, CLEAN)) for clip in judge if clip.kind == "talking"]
+    judges = [one for one in judges if len(one.opening) >= FEWEST_JUDGED]
+    return tuple(say(clip, variant) for clip in learn for variant in VARIANTS), tuple(judges)
+
+
+def said(clip: Prepared, codes: Codes, variant: Variant, encoder: AudioEncoder, mark: str) -> Spoken:
+    """``clip`` as ``variant`` hears it, with its codes instead of the motion of the face."""
+    one = heard(clip, variant, encoder, mark)
+    opening = one.rows[:, EXPRESSION] @ lips.opening(FaceModel.pretrained()).numpy()
+    rows = quicken(codes.codes, variant.speed)
+    seen = quicken(codes.valid[:, None].astype(np.float32), variant.speed)[:, 0] > 0.99
+    count = min(len(rows), len(one.rows))
+    audio = None if one.audio is None else one.audio[:count]
+    reference = np.zeros(IMPLICIT.dim, np.float32)
+    take = Take(one.speaker, rows[:count], reference, one.valid[:count] & seen[:count], audio, -1)
+    return Spoken(take, opening[:count].astype(np.float32))
+
+
+def begun(one: Spoken) -> Spoken:
+    """The beginning of ``one``: enough to judge by."""
+    take, count = one.take, JUDGED
+    audio = None if take.audio is None else take.audio[:count]
+    take = replace(take, rows=take.rows[:count], valid=take.valid[:count], audio=audio)
+    return Spoken(take, one.opening[:count])
+
+
+def pretend(count: int, seed: int, frames: int = 90) -> tuple[Spoken, ...]:
+    """Codes of nobody that follow the first feature here and there. For trying the run, not for use."""
+    rng, out = np.random.default_rng(seed), []
+    for index in range(count):
+        audio = rng.standard_normal((frames, 4)).astype(np.float32)
+        rows = 0.05 * rng.standard_normal((frames, IMPLICIT.dim)).cumsum(0).astype(np.float32)
+        rows = np.tanh(0.3 * (rows + np.where(np.arange(IMPLICIT.dim) % 5, 0, audio[:, :1])))
+        zero = np.zeros(IMPLICIT.dim, np.float32)
+        take = Take(f"nobody {index}", rows.astype(np.float32), zero, np.ones(frames, bool), audio, -1)
+        out.append(Spoken(take, audio[:, 0]))
+    return tuple(out)
+
+
+def fed(learn: Callable[[], Sequence[Spoken]], length: int, size: int) -> Callable[[int], Callable[[int], Batch]]:
+    """The data of a recipe: chunks with as much sound around them as a draft looks at."""
+
+    def data(seed: int) -> Callable[[int], Batch]:
+        takes = [one.take for one in learn()]
+        audio = next(one.audio.shape[1] for one in takes if one.audio is not None)
+        return feed(takes, audio, Cut(past=BEFORE, length=length + AFTER, size=size))(seed)
+
+    return data
+
+
+def toy(**layout: Any) -> Recipe:
+    """The same task at a size that trains in seconds; ``layout`` replaces parts of the configuration."""
+    config = replace(Config(audio=4, tokens=1, length=12, width=32, heads=2, depth=2), **layout)
+    return Recipe(
+        name="toy-if-mdm",
+        task=lambda: CodeTask(config, pretend(6, 0), pretend(2, 1), Losses(), draft=True),
+        data=fed(lambda: pretend(6, 0), config.length, 8),
+        steps=30,
+        lr={"dit": 3e-3},
+        warm_up=5,
+        ema=0.9,
+        judge_every=15,
+        keep="correlation",
+    )
+
+
+def small(name: str = "if-mdm", steps: int = 2400, **layout: Any) -> Recipe:
+    """The compact generator, hearing our own phone encoder: minutes on one CPU core.
+
+    ``layout`` replaces parts of :func:`vivavoce.nets.dit.compact`.
+    """
+    length = int(layout.get("length", 32))
+
+    def task() -> CodeTask:
+        learn, judges = spoken()
+        features = next(one.take.audio.shape[1] for one in learn if one.take.audio is not None)
+        return CodeTask(replace(compact(audio=features), **layout), learn, judges, Losses(), draft=True)
+
+    return Recipe(
+        name=name,
+        task=task,
+        data=fed(lambda: spoken()[0], length, 32),
+        steps=steps,
+        lr={"dit": 1e-3},
+        warm_up=100,
+        weight_decay=0.03,
+        betas=(0.9, 0.99),
+        ema=0.998,
+        judge_every=600,
+    )
+
+
+def flow() -> Recipe:
+    """Velocities of straight paths instead of noise."""
+    return small("if-mdm-flow", prediction="flow")
+
+
+def no_statistics() -> Recipe:
+    """Without tokens for mean and deviation."""
+    return small("if-mdm-no-statistics", statistics=False)
+
+
+def no_framewise() -> Recipe:
+    """The sound steers by AdaLN alone."""
+    return small("if-mdm-no-framewise", framewise=False)
+
+
+def paper() -> Recipe:
+    """The published size, rates and losses on our phone encoder's features; the number of steps is not known."""
+
+    def task() -> CodeTask:
+        learn, judges = spoken()
+        features = next(one.take.audio.shape[1] for one in learn if one.take.audio is not None)
+        return CodeTask(Config(audio=features, tokens=1), learn, judges, PUBLISHED, normalised=False)
+
+    return replace(
+        small("if-mdm-paper", 400_000),
+        task=task,
+        data=fed(lambda: spoken()[0], Config().length, 128),
+        lr={"dit": 1e-4},
+        lr_floor=1.0,
+        warm_up=0,
+        weight_decay=0.0,
+        betas=(0.9, 0.999),
+        ema=0.9999,
+        judge_every=10_000,
+        seed=903,
+    )
