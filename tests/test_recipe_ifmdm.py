@@ -29,11 +29,11 @@ def same(a, b):
 
 
 def test_the_generator_trains_stops_and_resumes_to_the_same_weights(tmp_path):
-    recipe = replace(loop.load("toy-if-mdm"), steps=6, judge_every=3, save_minutes=0.0)
+    recipe = replace(loop.load("toy-if-mdm"), steps=6, judge_every=4, save_minutes=0.0)
     whole = weights(fit(recipe))
 
     def stop(step, _figures):
-        if step == 4:
+        if step == 3:
             raise StopError
 
     with pytest.raises(StopError):
@@ -44,14 +44,14 @@ def test_the_generator_trains_stops_and_resumes_to_the_same_weights(tmp_path):
 
 @pytest.mark.parametrize("layout", [{}, {"prediction": "flow"}, {"statistics": False, "framewise": False}])
 def test_training_learns_what_it_should(layout):
-    recipe = replace(ifmdm.toy(**layout), steps=60, judge_every=0, keep="", ema=0.0)
+    recipe = replace(ifmdm.toy(**layout), steps=40, judge_every=0, keep="", ema=0.0)
     batch = recipe.data(7)(0)
 
     def loss(task):
         with torch.no_grad():
             return float(next(task.objectives(batch, torch.Generator().manual_seed(0))).loss)
 
-    assert loss(fit(recipe)) < 0.85 * loss(recipe.task())
+    assert loss(fit(recipe)) < 0.9 * loss(recipe.task())
 
 
 def test_a_run_leaves_weights_that_load_and_a_card(tmp_path, monkeypatch):

@@ -357,7 +357,7 @@ def toy(**layout: Any) -> Recipe:
     config = replace(Config(audio=4, tokens=1, length=12, width=32, heads=2, depth=2), **layout)
     return Recipe(
         name="toy-if-mdm",
-        task=lambda: CodeTask(config, pretend(6, 0), pretend(2, 1), Losses(), draft=True),
+        task=lambda: CodeTask(config, pretend(6, 0), pretend(2, 1, frames=30), Losses(), draft=True),
         data=fed(lambda: pretend(6, 0), config.length, 8),
         steps=30,
         lr={"dit": 3e-3},
