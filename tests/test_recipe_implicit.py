@@ -1,0 +1,140 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from vivavoce.data import crops
+from vivavoce.errors import InputError
+from vivavoce.nets.lia import Lia
+from vivavoce.recipes import implicit
+from vivavoce.train import loop
+from vivavoce.train.loop import fit, load, run
+from vivavoce.train.state import read_checkpoint
+
+
+class StopError(Exception):
+    pass
+
+
+def short(steps):
+    return replace(load("toy-if-mdm-renderer"), steps=steps, warm_up=1, judge_every=0, keep="", save_minutes=0.0)
+
+
+def test_a_short_run_stops_and_resumes_to_the_same_weights(tmp_path):
+    def report(step, figures):
+        assert {"reconstruction", "perceptual", "adversarial", "guidance", "telling", "range"} <= figures.keys()
+        if step == 3:
+            raise StopError
+
+    with pytest.raises(StopError):
+        fit(short(6), out=tmp_path, report=report)
+    assert read_checkpoint(tmp_path / loop.CHECKPOINT)[0].step == 3
+    resumed = fit(short(6), out=tmp_path, resume=True).lia.state_dict()
+    whole = fit(short(6)).lia.state_dict()
+    assert all(torch.equal(value, whole[key]) for key, value in resumed.items())
+
+
+@pytest.mark.timeout(300)
+def test_training_brings_pictures_nearer_to_what_they_should_be():
+    recipe = replace(load("toy-if-mdm-renderer"), steps=60, judge_every=0, keep="", ema=0.0)
+    before = recipe.task().judge()
+    after = fit(recipe).judge()
+    assert after["psnr"] > before["psnr"] + 3
+    assert after["mouth"] > before["mouth"] + 3
+
+
+def test_codes_are_learned_before_anything_is_painted():
+    task = load("toy-if-mdm-renderer").task()
+    assert isinstance(task, implicit.ImplicitTask)
+    pairs = replace(implicit.pretend(4, np.random.default_rng(0)), codes_only=True)
+    objectives = list(task.objectives(pairs, torch.Generator()))
+    assert [one.name for one in objectives] == ["renderer"]
+    assert set(objectives[0].notes or {}) == {"telling", "range"}
+    objectives[0].loss.backward()
+    assert task.lia.encoder.enter.weight.grad is not None
+    assert task.lia.synthesis.start.grad is None
+
+
+def test_the_run_writes_weights_that_paint(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "load", lambda _address: short(2))
+    run("toy-if-mdm-renderer", tmp_path)
+    assert set(json.loads((tmp_path / "card.json").read_text())["kept_out"]) == {"psnr", "gain", "mouth", "mouth_gain"}
+    lia = Lia.load(tmp_path / "if-mdm-renderer.safetensors")
+    assert not lia.config.normalised
+    appearance, code = lia.seen(torch.rand(1, 3, 32, 32) * 2 - 1)
+    assert code.abs().max() < 1
+    assert lia(appearance, code).picture.shape == (1, 3, 32, 32)
+    with pytest.raises(InputError, match="no networks of this kind"):
+        Lia.load("phones")
+
+
+def test_networks_do_the_same_without_norms():
+    torch.manual_seed(0)
+    lia = Lia(replace(implicit.SMALL, size=32, multiplier=0.0625, groups=2))
+    pictures = torch.rand(6, 3, 32, 32) * 2 - 1
+    for _ in range(3):  # running statistics that are not the ones it began with
+        lia.seen(pictures * 0.5 + 0.2)
+    lia.eval()
+    plain = lia.plain()
+    for ours, theirs in zip(lia.seen(pictures), plain.seen(pictures), strict=True):
+        for a, b in zip(torch.utils._pytree.tree_leaves(ours), torch.utils._pytree.tree_leaves(theirs), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert not any("norms" in name for name in plain.state_dict())
+
+
+def test_landmarks_that_the_flow_carries_home_are_not_astray():
+    rng = torch.Generator().manual_seed(0)
+    here = torch.rand(2, 5, 2, generator=rng) * 0.8 - 0.4
+    moved = torch.tensor([0.1, -0.05])
+    axis = (torch.arange(64) + 0.5) / 32 - 1
+    grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).expand(2, -1, -1, -1)
+    assert implicit.astray(grid - moved, here + moved, here) < 1e-5
+    torch.testing.assert_close(implicit.astray(grid, here + moved, here), torch.tensor(0.15))
+    outside = here.clone()
+    outside[:, 0] = 2.0  # what is not in the picture does not count
+    torch.testing.assert_close(implicit.astray(grid, here + moved, outside), torch.tensor(0.15))
+
+
+def test_mouth_and_person_count_more():
+    landmarks = torch.rand(1, 478, 2) * 0.1 + 0.6
+    lips = list(implicit.OUTER_LIPS)
+    landmarks[:, lips] = torch.rand(1, len(lips), 2) * 0.2 - 0.1
+    person = torch.zeros(1, 32, 32)
+    person[:, :, 16:] = 1
+    weight = implicit.weighed(landmarks, person, implicit.Losses(), 64)
+    assert weight.mean() == pytest.approx(1.0, abs=1e-5)
+    assert weight[0, 32, 30] > 3 * weight[0, 5, 60]
+    assert weight[0, 5, 60] > weight[0, 5, 3]
+
+
+def test_pairs_come_from_one_person_and_mirror_with_their_landmarks(tmp_path):
+    pairs = implicit.pretend(3, np.random.default_rng(0))
+    jpeg = [crops.cv2.imencode(".jpg", p.permute(1, 2, 0).numpy()[..., ::-1])[1].ravel() for p in pairs.pictures[0]]
+    with (tmp_path / "a.npz").open("wb") as file:
+        np.savez(
+            file,
+            name="a",
+            speaker="s",
+            jpeg=np.concatenate(jpeg),
+            ends=np.cumsum([len(one) for one in jpeg]),
+            pose=np.zeros((2, 3), np.float32),
+            landmarks=pairs.landmarks[0].numpy(),
+            person=np.full((2, 32, 32), 255, np.uint8),
+        )
+    found = implicit.paired((tmp_path / "a.npz",), 12, np.random.default_rng(1))
+    plain = next(n for n in range(12) if torch.allclose(found.landmarks[n], pairs.landmarks[0]))
+    mirrored = next(
+        n for n in range(12) if torch.allclose(found.landmarks[n], pairs.landmarks[0] * torch.tensor([-1.0, 1.0]))
+    )
+    assert torch.equal(found.pictures[plain], found.pictures[mirrored].flip(-1))
+
+
+def test_people_to_judge_by_are_needed(tmp_path, monkeypatch):
+    monkeypatch.setenv(implicit.FOLDER, str(tmp_path))
+    (tmp_path / "complete").touch()
+    implicit.faces.cache_clear()
+    with pytest.raises(InputError, match="needs frames of people"):
+        implicit.faces()
+    implicit.faces.cache_clear()
