@@ -87,6 +87,14 @@ def _animate(command: argparse.ArgumentParser) -> None:
         "--speech", metavar="DIR", help="speech model of a system that takes one: its folder, hub:OWNER/NAME or phones"
     )
     command.add_argument("--steps", type=whole(1, 1000), metavar="N", help="calls of the network per window of motion")
+    command.add_argument(
+        "--motion-mean",
+        choices=("none", "portrait", "last"),
+        help="posture to move about: the portrait's (default), that of the last frame, or none asked for (if-mdm)",
+    )
+    command.add_argument(
+        "--motion-std", type=number(0.01, 1.0), metavar="X", help="how lively: 0.1 calm, 0.3 lively (if-mdm)"
+    )
     _imported(command)
     _appearance(command)
 

@@ -41,7 +41,7 @@ PIECE = 16_000  # samples of silence at a time
 # Options handed to the system under their own name; one it does not have is refused there.
 OPTIONS = (
     "size", "crop", "face", "device", "backend", "weights", "speech", "steps", "stitch", "precision", "batch",
-    "region", "retarget", "close_lips", "multiplier",
+    "region", "retarget", "close_lips", "multiplier", "motion_mean", "motion_std",
 )  # fmt: skip
 CHANGES = ("pose_scale", "pose", "mouth_gain", "blink_rate", "gaze")  # options that are fields of Edit
 

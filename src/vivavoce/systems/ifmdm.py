@@ -14,13 +14,15 @@ from torch import Tensor
 from vivavoce.media.film import MAX_SIDE
 from vivavoce.media.picture import is_picture
 from vivavoce.media.read import read_image, read_video
+from vivavoce.motion.chunks import STEPS, ChunkGenerator, Hush, LiveControl, MotionControl, times
+from vivavoce.motion.codes import load as load_codes
 from vivavoce.motion.edit import Edit
 from vivavoce.motion.space import IMPLICIT, Motion, MotionSpace
 from vivavoce.nets.lia import Lia
 from vivavoce.render.footage import mirrored
 from vivavoce.render.implicit import ImplicitRenderer
 from vivavoce.system import Drive, Features, Portrait, System
-from vivavoce.systems.moda import found_device
+from vivavoce.systems.moda import found_device, scales
 from vivavoce.systems.reenact import HOP, Deaf
 from vivavoce.timeline import Clock
 
@@ -71,6 +73,50 @@ class TrackedCodes:
         if is_picture(self.driving):
             return iter(read_image(self.driving, long_side=MAX_SIDE))
         return read_video(self.driving, self.fps, long_side=MAX_SIDE)
+
+
+def assemble(  # noqa: PLR0913  (one for every option of the command line)
+    *,
+    weights: Path | None = None,
+    motion_mean: str = "portrait",
+    motion_std: float | None = None,
+    control: LiveControl | None = None,
+    guidance_audio: float = 1.0,
+    steps: int = STEPS,
+    size: int | None = None,
+    crop: bool = False,
+    face: str | int = "largest",
+    device: str = "auto",
+    batch: int = 1,
+    edit: Edit | None = None,
+) -> System:
+    """The ready system.
+
+    ``weights`` is a folder with ``if-mdm.safetensors`` and ``if-mdm-renderer.safetensors``, as their recipes write
+    them; without, the packaged ones. ``motion_mean`` and ``motion_std`` are those of
+    :class:`vivavoce.motion.chunks.MotionControl`; ``control`` is given instead of them by whoever wants to change them
+    while a stream runs. ``guidance_audio``, in [0, 5], says how far the motion is pushed along what the sound adds; 1
+    is not at all. ``steps`` counts calls of the network per chunk. The others are those of
+    :class:`vivavoce.render.implicit.ImplicitRenderer`.
+
+    Raises:
+        InputError: a value that does not exist, or weights that cannot be used.
+    """
+    from vivavoce.speech.encoder import PhoneEncoder, channel
+
+    where = found_device(device)
+    model = load_codes(NAME if weights is None else Path(weights) / f"{NAME}.safetensors").to(where)
+    lia = Lia.load(RENDERER if weights is None else Path(weights) / f"{RENDERER}.safetensors", where)
+    scales(audio=guidance_audio)  # refuses what is out of range
+    generator = ChunkGenerator(
+        model,
+        control=control or MotionControl(motion_mean, motion_std),
+        times=times(model, steps),
+        guidance=guidance_audio,
+        quiet=Hush(channel("speech")),
+    )
+    renderer = ImplicitRenderer(lia, size=size, crop=crop, face=face, batch=batch)
+    return System(NAME, Clock(), PhoneEncoder.pretrained(where), generator, renderer, edit or Edit())
 
 
 def follow(  # noqa: PLR0913  (one for every option of the command line)
