@@ -11,7 +11,8 @@ Where this differs from the released code, and why:
   the sound by zeros before the embedders although training zeroed the joined vector after them: a case that the
   network never saw. Here hiding is one flag, the same in training and in guidance.
 * Tokens of hint, mean and deviation get the zero vector for an AdaLN condition, as released: not even the time.
-* Variances are split off along the last axis, which is where the numbers of a code are.
+* Variances are split off along the last axis, which is where the numbers of a code are. They are learned as
+  published, but the samplers here add no noise on the way and have no use for them.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from vivavoce.motion import lips
 from vivavoce.motion.chunks import ChunkGenerator, MotionControl
 from vivavoce.motion.codes import AFTER, BEFORE, USUAL, CodeModel, save, statistics, surroundings
 from vivavoce.motion.space import IMPLICIT
-from vivavoce.nets.dit import NAMES, Config, compact
+from vivavoce.nets.dit import NAMES, Config, Given, compact
 from vivavoce.recipes.moda import EXPRESSION, JUDGES, VARIANTS, clips, heard, in_step
 from vivavoce.sampling.diffusion import losses as diffusion_losses
 from vivavoce.sampling.paths import along
@@ -113,14 +113,17 @@ class CodeTask:
         shaken = hint + self.losses.hint_noise * model.std * torch.randn(hint.shape, generator=rng)
         shown = shown_at_random(batch.conditions.present[:, 0], self.losses, rng)
         given = model.given(audio, shaken, mean, std, shown)
-        data = model.enter(rows) - model.drafted(audio)
+        # Clips without sound are learned as they are: there is nothing to foretell them from.
+        data = model.enter(rows) - model.drafted(audio) * batch.conditions.present[:, 0, None, None]
         learn = self._noise if model.config.prediction == "epsilon" else self._velocity
         wrong, parts = learn(data, given, valid, rng)
         parts["lips"] = self.losses.lips * masked((wrong @ self.lips).square()[..., None], valid)
         notes = {name: float(part.detach()) for name, part in parts.items()}
         yield Objective("dit", torch.stack(list(parts.values())).sum(), notes)
 
-    def _noise(self, data: Tensor, given: Any, valid: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def _noise(
+        self, data: Tensor, given: Given, valid: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Error of the predicted noise, and the losses of a diffusion."""
         diffusion = self.model.diffusion
         n = torch.randint(len(diffusion.betas), (len(data),), generator=rng)
@@ -131,7 +134,7 @@ class CodeTask:
         return told[..., : data.shape[-1]] - noise, parts
 
     def _velocity(
-        self, data: Tensor, given: Any, valid: Tensor, rng: torch.Generator
+        self, data: Tensor, given: Given, valid: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Error of the predicted velocity on straight paths."""
         t = torch.sigmoid(torch.randn(len(data), generator=rng))
