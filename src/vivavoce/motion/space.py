@@ -136,3 +136,12 @@ IMPLICIT = MotionSpace(
         Part("code", "latent", (20,)),
     ),
 )
+
+LANDMARKS68 = MotionSpace(
+    "landmarks68/1",
+    (
+        # The 68 landmarks of the 300-W scheme, x and y (right and down) in pixels of an upright crop that is counted
+        # 256 wide whatever its real size. Which crop, and which landmarks may be seen: face/lower.py.
+        Part("places", "landmark_px", (68, 2)),
+    ),
+)
