@@ -6,7 +6,7 @@ longer latency, tried on toy weights in ``test_moda_liveportrait.py`` and ``test
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,15 +53,20 @@ def driving(tmp_path_factory: pytest.TempPathFactory, portrait_photo: Tensor) ->
     return path
 
 
+def complete(names: Iterable[str]) -> list[str]:
+    return [name for name in names if "weights" not in registry.needs(name)]
+
+
 @pytest.fixture(
-    scope="session", params=[n for n in (*registry.names(), *registry.DRIVEN) if "weights" not in registry.needs(n)]
+    scope="session",
+    params=[*complete(registry.names()), *(f"{name} a video" for name in complete(registry.DRIVEN))],
 )
 def subject(request: pytest.FixtureRequest, portrait_photo: Tensor) -> Subject:
-    driven = request.param in registry.DRIVEN
+    name, _, driven = request.param.partition(" ")
     options: dict[str, Any] = {"driving": request.getfixturevalue("driving")} if driven else {}
-    system = registry.load(request.param, size=SIZE, crop=True, **options)
+    system = registry.load(name, size=SIZE, crop=True, **options)
     with torch.inference_mode():
-        return Subject(system, system.renderer.portrait(portrait_photo), not driven)
+        return Subject(system, system.renderer.portrait(portrait_photo), hears=not driven)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vivavoce.errors import InputError
 from vivavoce.media.film import MAX_SIDE
 from vivavoce.media.picture import is_picture
 from vivavoce.media.read import read_image, read_video
@@ -107,6 +108,13 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
     where = found_device(device)
     model = load_codes(NAME if weights is None else Path(weights) / f"{NAME}.safetensors").to(where)
     lia = Lia.load(RENDERER if weights is None else Path(weights) / f"{RENDERER}.safetensors", where)
+    encoder = PhoneEncoder.pretrained(where)
+    if model.audio_dim != encoder.dim or model.space.dim != lia.config.motion:
+        raise InputError(
+            f"the weights do not fit: the generator hears {model.audio_dim} numbers a frame and speaks "
+            f"{model.space.dim}, but the phone encoder gives {encoder.dim} and the renderer is moved by "
+            f"{lia.config.motion}"
+        )
     scales(audio=guidance_audio)  # refuses what is out of range
     generator = ChunkGenerator(
         model,
@@ -116,7 +124,7 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
         quiet=Hush(channel("speech")),
     )
     renderer = ImplicitRenderer(lia, size=size, crop=crop, face=face, batch=batch)
-    return System(NAME, Clock(), PhoneEncoder.pretrained(where), generator, renderer, edit or Edit())
+    return System(NAME, Clock(), encoder, generator, renderer, edit or Edit())
 
 
 def follow(  # noqa: PLR0913  (one for every option of the command line)

@@ -1,0 +1,75 @@
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from vivavoce import weights
+from vivavoce.cli import main
+from vivavoce.errors import InputError
+from vivavoce.media.read import read_source
+from vivavoce.motion.chunks import LiveControl, MotionControl
+from vivavoce.motion.codes import CodeModel, save
+from vivavoce.nets.dit import Config
+from vivavoce.nets.lia import Lia, LiaConfig
+from vivavoce.registry import load
+from vivavoce.speech.encoder import PhoneEncoder
+from vivavoce.systems import ifmdm
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+def write(folder, audio):
+    torch.manual_seed(0)
+    lia = Lia(LiaConfig(size=64, multiplier=0.0625, bounded=True, groups=2)).plain()
+    weights.write(folder / f"{ifmdm.RENDERER}.safetensors", lia.state_dict(), config=asdict(lia.config))
+    model = CodeModel(Config(audio=audio, tokens=1, length=12, width=32, heads=2, depth=1))
+    model.audio_std.fill_(1.0)
+    for parameter in model.net.parameters():  # networks begin by saying nothing
+        torch.nn.init.normal_(parameter, std=0.1)
+    save(model, folder / f"{ifmdm.NAME}.safetensors")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("weights")
+    write(made, PhoneEncoder.pretrained().dim)
+    return made
+
+
+def speak(folder, **options):
+    system = load("if-mdm", weights=folder, crop=True, **options)
+    source = read_source(ASSETS / "demo_portrait.jpg")
+    rng = torch.Generator().manual_seed(1)
+    clips = system.stream(source, [0.1 * torch.randn(640 * 30, generator=rng)], seed=3)
+    return torch.cat([clip.rgb for clip in clips])
+
+
+def test_statistics_change_what_is_spoken(folder):
+    usual = speak(folder)
+    assert usual.shape == (30, 3, 64, 64)
+    assert not torch.equal(usual, speak(folder, motion_std=0.3))
+    assert not torch.equal(usual, speak(folder, motion_mean="none"))
+    assert torch.equal(usual, speak(folder, control=LiveControl(MotionControl("portrait"))))
+
+
+def test_the_command_line_takes_them(folder, tmp_path):
+    out = tmp_path / "out.mp4"
+    line = ["animate", str(ASSETS / "demo_portrait.jpg"), str(ASSETS / "demo_speech.wav"), "-o", str(out), "--json"]
+    mine = [*line, "--system", "if-mdm", "--weights", str(folder), "--motion-mean", "last", "--motion-std", "0.2"]
+    assert main([*mine, "--steps", "2", "--crop", "--size", "128"]) == 0
+    assert out.stat().st_size > 1000
+    assert main([*mine[:-1], "7"]) == 2
+    assert main([*line, "--motion-std", "0.2"]) == 2  # the default system has none
+
+
+def test_weights_that_do_not_fit_are_refused(folder, tmp_path):
+    write(tmp_path, 5)
+    with pytest.raises(InputError, match="the weights do not fit"):
+        load("if-mdm", weights=tmp_path)
+    with pytest.raises(InputError, match="there are no weights"):
+        load("if-mdm", weights=tmp_path / "nowhere")
+    with pytest.raises(InputError, match="guidance of audio"):
+        load("if-mdm", weights=folder, guidance_audio=9.0)
+    with pytest.raises(InputError, match="1 to 1000 steps"):
+        load("if-mdm", weights=folder, steps=0)
