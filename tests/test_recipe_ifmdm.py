@@ -11,7 +11,7 @@ from vivavoce.motion.chunks import ChunkGenerator
 from vivavoce.motion.codes import USUAL, load
 from vivavoce.motion.space import IMPLICIT
 from vivavoce.nets.dit import NAMES
-from vivavoce.recipes import ifmdm
+from vivavoce.recipes import ifmdm, spoken
 from vivavoce.train import loop
 from vivavoce.train.loop import fit
 
@@ -119,9 +119,9 @@ def test_the_published_form_sees_codes_as_they_are():
 
 
 def test_missing_codes_are_an_input_error_that_says_where_they_were_looked_for(tmp_path, monkeypatch):
-    monkeypatch.setenv(ifmdm.FOLDER, str(tmp_path))
-    with pytest.raises(InputError, match=ifmdm.FOLDER):
-        ifmdm.coded()
+    monkeypatch.setenv(spoken.FOLDER, str(tmp_path))
+    with pytest.raises(InputError, match=spoken.FOLDER):
+        spoken.coded()
     np.savez(
         tmp_path / "one.npz",
         name="one",
@@ -129,6 +129,6 @@ def test_missing_codes_are_an_input_error_that_says_where_they_were_looked_for(t
         codes=np.zeros((3, 20), np.float32),
         valid=np.ones(3, bool),
     )
-    found = ifmdm.coded()
+    found = spoken.coded()
     assert list(found) == ["one"]
     assert isinstance(found["one"], Codes)

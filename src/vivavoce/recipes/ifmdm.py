@@ -1,17 +1,13 @@
 """Train IF-MDM's second stage: a diffusion transformer that speaks the codes of a trained first stage.
 
-``VIVAVOCE_CODES`` (default ``runs/codes``) names the folder of codes (:mod:`vivavoce.data.codes`), ``VIVAVOCE_MOTION``
-that of the prepared clips of the same names, whose sound is heard as in :mod:`vivavoce.recipes.moda`.
+What they are learned from is said in :mod:`vivavoce.recipes.spoken`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +16,21 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor, nn
 
-from vivavoce import weights
-from vivavoce.data.batches import CLEAN, Batch, Cut, Take, Variant, apart, feed, quicken
-from vivavoce.data.codes import Codes, load
-from vivavoce.data.prepare import Prepared
-from vivavoce.errors import InputError
-from vivavoce.face.model import FaceModel
-from vivavoce.motion import lips
+from vivavoce.data.batches import Batch, Take
 from vivavoce.motion.chunks import ChunkGenerator, MotionControl
-from vivavoce.motion.codes import AFTER, BEFORE, USUAL, CodeModel, save, statistics, surroundings
-from vivavoce.motion.space import IMPLICIT
+from vivavoce.motion.codes import BEFORE, USUAL, CodeModel, save, statistics, surroundings
 from vivavoce.nets.dit import NAMES, Config, Given, compact
-from vivavoce.recipes.moda import EXPRESSION, JUDGES, VARIANTS, clips, heard, in_step
+from vivavoce.recipes.spoken import Spoken, fed, pretend, spoken
 from vivavoce.sampling.diffusion import losses as diffusion_losses
 from vivavoce.sampling.paths import along
-from vivavoce.system import AudioEncoder, Features, Portrait
+from vivavoce.system import Features, Portrait
 from vivavoce.timeline import Span
 from vivavoce.train.loop import Recipe
 from vivavoce.train.tasks import Objective
 
-FOLDER = "VIVAVOCE_CODES"
 RIDGE = 1e-3  # of the lip reading, as a share of the codes' mean variance
 DRAFT_RIDGE = 3.0  # per frame of data, on features of unit variance
 LEAST_SPREAD = 0.05  # share of the largest deviation that each number is at least normalised by
-JUDGED = 200  # frames of a clip that are judged
-FEWEST_JUDGED = 60
 ROOM = 1.1  # how much further than seen in training a code may go
 
 
@@ -63,14 +49,6 @@ class Losses:
 
 # The release hides both ways of the sound independently, which leaves 9 % for what guidance compares with.
 PUBLISHED = Losses(lips=0.0, hint_noise=0.0, silent=0.0, drop=dict.fromkeys(NAMES, 0.3))
-
-
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """One clip heard in one way, with what its lips did."""
-
-    take: Take
-    opening: Float32[np.ndarray, " t"]  # of the lips, in face widths, as measured on the face
 
 
 class CodeTask:
@@ -268,91 +246,6 @@ def generated(
     portrait = Portrait(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), own[None], {})
     sound = [Features(Span(0, len(audio)), torch.from_numpy(audio))]
     return torch.cat([drive.motion.rows for drive in generator.drives(portrait, sound, seed=seed)])
-
-
-def folder() -> Path:
-    """Where codes are on this machine."""
-    return Path(os.environ.get(FOLDER, "runs/codes"))
-
-
-def coded() -> dict[str, Codes]:
-    """All codes by the name of their clip.
-
-    Raises:
-        InputError: there are none.
-    """
-    found = {codes.name: codes for codes in map(load, sorted(folder().glob("*.npz")))}
-    if not found:
-        raise InputError(f"{folder()} has no motion codes; extract some, and name their folder in {FOLDER}")
-    return found
-
-
-@cache
-def spoken() -> tuple[tuple[Spoken, ...], tuple[Spoken, ...]]:
-    """Clips to train on, each in every variant, the clean one first, and clips to judge by, heard clean.
-
-    Raises:
-        InputError: there are no codes, no prepared clips, or none that are both.
-    """
-    from vivavoce.speech.encoder import PhoneEncoder
-
-    encoder, codes = PhoneEncoder.pretrained(), coded()
-    mark = hashlib.sha256(weights.path("phones").read_bytes()).hexdigest()
-    learn, judge = apart([c for c in in_step(clips(), encoder, mark) if c.name in codes], JUDGES)
-    if not learn:
-        raise InputError(f"none of the clips with codes in {folder()} is among the prepared ones of the training split")
-
-    def say(clip: Prepared, variant: Variant) -> Spoken:
-        return said(clip, codes[clip.name], variant, encoder, mark)
-
-    judges = [begun(say(clip, CLEAN)) for clip in judge if clip.kind == "talking"]
-    judges = [one for one in judges if len(one.opening) >= FEWEST_JUDGED]
-    return tuple(say(clip, variant) for clip in learn for variant in VARIANTS), tuple(judges)
-
-
-def said(clip: Prepared, codes: Codes, variant: Variant, encoder: AudioEncoder, mark: str) -> Spoken:
-    """``clip`` as ``variant`` hears it, with its codes instead of the motion of the face."""
-    one = heard(clip, variant, encoder, mark)
-    opening = one.rows[:, EXPRESSION] @ lips.opening(FaceModel.pretrained()).numpy()
-    rows = quicken(codes.codes, variant.speed)
-    seen = quicken(codes.valid[:, None].astype(np.float32), variant.speed)[:, 0] > 0.99
-    count = min(len(rows), len(one.rows))
-    audio = None if one.audio is None else one.audio[:count]
-    reference = np.zeros(IMPLICIT.dim, np.float32)
-    take = Take(one.speaker, rows[:count], reference, one.valid[:count] & seen[:count], audio, -1)
-    return Spoken(take, opening[:count].astype(np.float32))
-
-
-def begun(one: Spoken) -> Spoken:
-    """The beginning of ``one``: enough to judge by."""
-    take, count = one.take, JUDGED
-    audio = None if take.audio is None else take.audio[:count]
-    take = replace(take, rows=take.rows[:count], valid=take.valid[:count], audio=audio)
-    return Spoken(take, one.opening[:count])
-
-
-def pretend(count: int, seed: int, frames: int = 90) -> tuple[Spoken, ...]:
-    """Codes of nobody that follow the first feature here and there. For trying the run, not for use."""
-    rng, out = np.random.default_rng(seed), []
-    for index in range(count):
-        audio = rng.standard_normal((frames, 4)).astype(np.float32)
-        rows = 0.05 * rng.standard_normal((frames, IMPLICIT.dim)).cumsum(0).astype(np.float32)
-        rows = np.tanh(0.3 * (rows + np.where(np.arange(IMPLICIT.dim) % 5, 0, audio[:, :1])))
-        zero = np.zeros(IMPLICIT.dim, np.float32)
-        take = Take(f"nobody {index}", rows.astype(np.float32), zero, np.ones(frames, bool), audio, -1)
-        out.append(Spoken(take, audio[:, 0]))
-    return tuple(out)
-
-
-def fed(learn: Callable[[], Sequence[Spoken]], length: int, size: int) -> Callable[[int], Callable[[int], Batch]]:
-    """The data of a recipe: chunks with as much sound around them as a draft looks at."""
-
-    def data(seed: int) -> Callable[[int], Batch]:
-        takes = [one.take for one in learn()]
-        audio = next(one.audio.shape[1] for one in takes if one.audio is not None)
-        return feed(takes, audio, Cut(past=BEFORE, length=length + AFTER, size=size))(seed)
-
-    return data
 
 
 def toy(**layout: Any) -> Recipe:
