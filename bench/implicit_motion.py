@@ -20,7 +20,8 @@ from torch import Tensor
 
 from vivavoce.motion.chunks import ChunkGenerator, MotionControl, times
 from vivavoce.motion.codes import CodeModel, load
-from vivavoce.recipes.ifmdm import Spoken, figures, generated, spoken
+from vivavoce.recipes.ifmdm import figures, generated
+from vivavoce.recipes.spoken import Spoken, spoken
 from vivavoce.sampling.samplers import euler, multistep
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +29,7 @@ STEPS = (50, 25, 10, 8, 5, 3)
 MANY = 250  # steps that stand for infinitely many
 STDS = (0.05, 0.1, 0.2, 0.3, 0.4)
 GUIDANCE = (1.0, 1.5, 2.0, 3.0)
+SHARES = ((1.0, 1.0), (0.3, 1.0), (0.0, 1.0), (0.3, 0.5), (0.0, 0.5), (0.0, 0.0))  # noise, trust of the lips
 COLUMNS = ("correlation", "shuffled", "readable", "amplitude", "liveliness")
 FREE = MotionControl("none")
 
@@ -51,6 +53,7 @@ def main() -> None:
         steps(model, judged),
         statistics(model, judged),
         guidance(model, judged),
+        lips(model, judged),
         seams(model, judged, round(given.minutes * 1500)),
     ]
     text = "\n".join(parts)
@@ -123,8 +126,8 @@ def deviation(model: CodeModel, codes: Tensor) -> float:
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's, without ties."""
-    ranks = [np.argsort(np.argsort(one)) for one in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    ranks = np.stack([np.argsort(np.argsort(one)) for one in (a, b)])
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def travel(model: CodeModel, judged: Sequence[Spoken], mean: str) -> float:
@@ -141,6 +144,15 @@ def guidance(model: CodeModel, judged: Sequence[Spoken]) -> str:
         found = figures(ChunkGenerator(model, FREE, guidance=scale), judged)
         rows.append([scale, *(found[column] for column in COLUMNS)])
     return "## Guidance\n\n" + table(("scale", *COLUMNS), rows)
+
+
+def lips(model: CodeModel, judged: Sequence[Spoken]) -> str:
+    """Less chance in the lips: of the noise they start from, of what is sampled beside the draft."""
+    rows = []
+    for noise, trust in SHARES:
+        found = figures(ChunkGenerator(model, FREE, lip_noise=noise, lip_trust=trust), judged)
+        rows.append([noise, trust, *(found[column] for column in COLUMNS)])
+    return "## Lips\n\n" + table(("noise", "trust", *COLUMNS), rows)
 
 
 def seams(model: CodeModel, judged: Sequence[Spoken], frames: int) -> str:

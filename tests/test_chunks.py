@@ -204,6 +204,19 @@ def test_the_mouth_is_as_in_the_portrait_while_nobody_speaks():
     assert torch.equal(calm[:8], free[:8])
 
 
+def test_lips_can_be_left_to_the_draft():
+    one, level = model(draft=True), torch.zeros(30, AUDIO)
+    one.reading[3], one.pattern[3], one.pattern[4] = 1.0, 1.0, 0.5
+    plain, calm, drafted = (
+        generated(ChunkGenerator(one, MotionControl("portrait", 0.3), fade=0, **kinds), level)
+        for kinds in ({}, {"lip_noise": 0.0}, {"lip_trust": 0.0})
+    )
+    others = [n for n in range(IMPLICIT.dim) if n != 3]
+    assert torch.allclose(calm[:, others], plain[:, others], atol=1e-5)
+    assert calm[:, 3].std() < 0.1 * plain[:, 3].std()
+    assert torch.allclose(drafted[:LENGTH, 3], one.drafted(torch.zeros(1, LENGTH + 9, AUDIO))[0, :, 3], atol=1e-5)
+
+
 def test_drafts_are_added_and_codes_stay_within_what_was_seen():
     one = model(draft=True)
     audio = sound(30)

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor, nn
 
 from vivavoce.data.batches import Batch, Take
-from vivavoce.motion.chunks import ChunkGenerator, MotionControl
+from vivavoce.motion.chunks import LIP_NOISE, LIP_TRUST, ChunkGenerator, MotionControl
 from vivavoce.motion.codes import BEFORE, USUAL, CodeModel, save, statistics, surroundings
 from vivavoce.nets.dit import NAMES, Config, Given, compact
 from vivavoce.recipes.spoken import Spoken, fed, pretend, spoken
@@ -123,7 +123,8 @@ class CodeTask:
 
     def judge(self) -> Mapping[str, float]:
         """What :func:`figures` says of speakers kept out of training."""
-        return figures(ChunkGenerator(self.model, MotionControl("none")), self.judges)
+        calm = {"lip_noise": LIP_NOISE, "lip_trust": LIP_TRUST} if self.model.draft else {}
+        return figures(ChunkGenerator(self.model, MotionControl("none"), **calm), self.judges)
 
     def export(self, out: Path) -> Mapping[str, Any]:
         """See :class:`vivavoce.train.tasks.Task`."""
