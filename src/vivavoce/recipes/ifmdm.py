@@ -123,8 +123,9 @@ class CodeTask:
 
     def judge(self) -> Mapping[str, float]:
         """What :func:`figures` says of speakers kept out of training."""
-        calm = {"lip_noise": LIP_NOISE, "lip_trust": LIP_TRUST} if self.model.draft else {}
-        return figures(ChunkGenerator(self.model, MotionControl("none"), **calm), self.judges)
+        noise, trust = (LIP_NOISE, LIP_TRUST) if self.model.draft else (1.0, 1.0)
+        generator = ChunkGenerator(self.model, MotionControl("none"), lip_noise=noise, lip_trust=trust)
+        return figures(generator, self.judges)
 
     def export(self, out: Path) -> Mapping[str, Any]:
         """See :class:`vivavoce.train.tasks.Task`."""
