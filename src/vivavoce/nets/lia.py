@@ -241,16 +241,17 @@ class FlowHead(nn.Module):
             told = torch.cat([self.local(x), told], 1)
         if coarser is not None:
             told = told + self.enlarge(coarser)
-        return self._blended(told[:, :-1]).movedim(1, -1) + _grid(told), told[:, -1:].sigmoid(), told
+        return self.blended(told[:, :-1]).movedim(1, -1) + grid(told), told[:, -1:].sigmoid(), told
 
-    def _blended(self, told: Float[Tensor, "b k h w"]) -> Float[Tensor, "b 2 h w"]:
+    def blended(self, told: Float[Tensor, "b k h w"]) -> Float[Tensor, "b 2 h w"]:
+        """How far from its own place everything comes, in half widths, from all that was told but the mask."""
         if self.groups == 1:
             return told.tanh()
         parts = told.unflatten(1, (self.groups, 3))
         return (parts[:, :, :2].tanh() * parts[:, :, 2:].softmax(1)).sum(1)
 
 
-def _grid(like: Float[Tensor, "b c h w"]) -> Float[Tensor, "h w 2"]:
+def grid(like: Float[Tensor, "b c h w"]) -> Float[Tensor, "h w 2"]:
     """Places of the pixels, from -1 to 1 at the centres of the outermost ones, as LIA counts them."""
     rows, columns = (torch.linspace(-1, 1, n, device=like.device, dtype=like.dtype) for n in like.shape[-2:])
     return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)

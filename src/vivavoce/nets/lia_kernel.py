@@ -16,47 +16,57 @@ from jaxtyping import Float32
 
 from vivavoce.nets.quick_kernel import kernel
 
+# Single precision throughout: a whole number times one would be double, and half as many at a time.
+ONE, TWO, FOUR, FIVE, EIGHT = np.float32(1), np.float32(2), np.float32(4), np.float32(5), np.float32(8)
+HALF, THIRD = np.float32(0.5), np.float32(1 / 3)
 Row = Float32[np.ndarray, " t"]
 
 
-def _into(n: int, a: Row, b: Row, e: Row, f: Row, g: Row, h: Row, out: Row) -> None:
-    """Row ``n`` of the matrix that brings 6 pixels into the basis of the products. One sum a loop, to be vectorised."""
-    size = len(out)
+def _into(  # noqa: C901  (one flat list of cases)
+    n: int, src: Row, at: tuple[int, ...], made: Row, to: int, size: int
+) -> None:
+    """Row ``n`` of the matrix that brings 6 pixels, ``src`` from ``at`` on, into the basis of the products.
+
+    One sum a loop, so that it is vectorised; views are made in here, where their counting costs nothing.
+    """
+    a, b, e, f = src[at[0] :], src[at[1] :], src[at[2] :], src[at[3] :]
+    g, h, out = src[at[4] :], src[at[5] :], made[to : to + size]
     if n == 0:
         for t in range(size):
-            out[t] = 4 * a[t] - 5 * e[t] + g[t]
+            out[t] = FOUR * a[t] - FIVE * e[t] + g[t]
     elif n == 1:
         for t in range(size):
-            out[t] = f[t] + g[t] - 4 * (b[t] + e[t])
-    elif n == 2:  # noqa: PLR2004
+            out[t] = f[t] + g[t] - FOUR * (b[t] + e[t])
+    elif n == 2:
         for t in range(size):
-            out[t] = 4 * (b[t] - e[t]) - f[t] + g[t]
-    elif n == 3:  # noqa: PLR2004
+            out[t] = FOUR * (b[t] - e[t]) - f[t] + g[t]
+    elif n == 3:
         for t in range(size):
-            out[t] = 2 * (f[t] - b[t]) + g[t] - e[t]
-    elif n == 4:  # noqa: PLR2004
+            out[t] = TWO * (f[t] - b[t]) + g[t] - e[t]
+    elif n == 4:
         for t in range(size):
-            out[t] = 2 * (b[t] - f[t]) + g[t] - e[t]
+            out[t] = TWO * (b[t] - f[t]) + g[t] - e[t]
     else:
         for t in range(size):
-            out[t] = 4 * b[t] - 5 * f[t] + h[t]
+            out[t] = FOUR * b[t] - FIVE * f[t] + h[t]
 
 
-def _back(n: int, a: Row, b: Row, e: Row, f: Row, g: Row, h: Row, out: Row) -> None:
-    """Pixel ``n`` of the 4 that 6 products give."""
-    size = len(out)
+def _back(n: int, src: Row, at: tuple[int, ...], made: Row, to: int, size: int) -> None:
+    """Pixel ``n`` of the 4 that 6 products, ``src`` from ``at`` on, give."""
+    a, b, e, f = src[at[0] :], src[at[1] :], src[at[2] :], src[at[3] :]
+    g, h, out = src[at[4] :], src[at[5] :], made[to : to + size]
     if n == 0:
         for t in range(size):
             out[t] = a[t] + b[t] + e[t] + f[t] + g[t]
     elif n == 1:
         for t in range(size):
-            out[t] = b[t] - e[t] + 2 * (f[t] - g[t])
-    elif n == 2:  # noqa: PLR2004
+            out[t] = b[t] - e[t] + TWO * (f[t] - g[t])
+    elif n == 2:
         for t in range(size):
-            out[t] = b[t] + e[t] + 4 * (f[t] + g[t])
+            out[t] = b[t] + e[t] + FOUR * (f[t] + g[t])
     else:
         for t in range(size):
-            out[t] = b[t] - e[t] + 8 * (f[t] - g[t]) + h[t]
+            out[t] = b[t] - e[t] + EIGHT * (f[t] - g[t]) + h[t]
 
 
 _inner: Any = numba.njit(nogil=True, fastmath=True, cache=True)
@@ -79,11 +89,13 @@ def enter(
     """
     channels, height, width = x.shape
     fine, across = factor * factor, width // factor // 4
+    pitch, made = across + 1, entered.reshape(entered.size)
     for k in numba.prange(channels * fine):
         c, a, b = k // fine, k % fine // factor, k % factor
         scale = style[c]
-        apart = np.zeros((6, 4, across + 1), np.float32)  # every fourth pixel, the first before the row's beginning
-        turned = np.empty((4, across + 1), np.float32)
+        apart = np.zeros((6, 4, pitch), np.float32)  # every fourth pixel, the first before the row's beginning
+        turned = np.empty(4 * pitch, np.float32)
+        flat = apart.reshape(24 * pitch)
         for row in range(rows):
             for n in range(6):
                 y = factor * (4 * (top + row) + n - 1) + a
@@ -96,18 +108,16 @@ def enter(
                         apart[n, 0, t + 1] = x[c, y, at + 3 * factor] * scale
                 else:
                     apart[n] = 0
-            first = row * across
-            flat = apart.reshape(6, 4 * (across + 1))
+            size = 4 * pitch
             for n in range(6):
-                into(n, flat[0], flat[1], flat[2], flat[3], flat[4], flat[5], turned.reshape(4 * (across + 1)))
-                p, q, r, s = turned[0], turned[1], turned[2], turned[3]
+                into(n, flat, (0, size, 2 * size, 3 * size, 4 * size, 5 * size), turned, 0, size)
                 for m in range(6):
-                    out = entered[6 * n + m, k, first : first + across]
-                    into(m, p[:across], q[:across], r[:across], s[:across], p[1:], q[1:], out)
+                    to = ((6 * n + m) * len(entered[0]) + k) * rows * across + row * across
+                    into(m, turned, (0, pitch, 2 * pitch, 3 * pitch, 1, pitch + 1), made, to, across)
 
 
 @kernel
-def leave(
+def leave(  # noqa: C901, PLR0913, PLR0917  (kernels see arrays and numbers only, and one pass does it all)
     left: Float32[np.ndarray, "36 k t"],
     scale: Float32[np.ndarray, " c"],
     bias: Float32[np.ndarray, " c"],
@@ -118,29 +128,33 @@ def leave(
     top: int,
     out: Float32[np.ndarray, "c h w"],
 ) -> None:
-    """The products' way back, from tile row ``top`` on: scaled, biased, activated (``slope`` below zero), times ``gain``.
+    """The products' way back, from tile row ``top`` on: scaled, biased, activated, times ``gain``.
 
-    ``factor * factor`` channels of products make one of ``factor`` times the side. ``add`` to what is there.
+    ``slope`` is the activation's below zero. ``factor * factor`` channels of products make one of ``factor`` times the
+    side.
+    ``add`` to what is there.
     """
     channels, _, width = out.shape
     fine, across = factor * factor, width // factor // 4
-    rows = left.shape[2] // across
+    rows, products = left.shape[2] // across, left.reshape(left.size)
+    plane = left.shape[1] * left.shape[2]
     for c in numba.prange(channels):
-        half = np.empty((6, across), np.float32)
+        half = np.empty(6 * across, np.float32)
         line = np.empty(across, np.float32)
         lines = np.empty((4 * factor, width), np.float32)
         scaled, biased, below = np.float32(scale[c] * gain), np.float32(bias[c] * gain), np.float32(slope)
         for row in range(rows):
-            here = slice(row * across, (row + 1) * across)
             for part in range(fine):
                 k, a, b = c * fine + part, part // factor, part % factor
+                begin = k * rows * across + row * across
                 for y in range(4):
                     for n in range(6):
-                        p, q, r = left[n, k, here], left[6 + n, k, here], left[12 + n, k, here]
-                        s, u, v = left[18 + n, k, here], left[24 + n, k, here], left[30 + n, k, here]
-                        back(y, p, q, r, s, u, v, half[n])
+                        p = begin + n * plane
+                        at = (p, p + 6 * plane, p + 12 * plane, p + 18 * plane, p + 24 * plane, p + 30 * plane)
+                        back(y, products, at, half, n * across, across)
                     for m in range(4):
-                        back(m, half[0], half[1], half[2], half[3], half[4], half[5], line)
+                        at = (0, across, 2 * across, 3 * across, 4 * across, 5 * across)
+                        back(m, half, at, line, 0, across)
                         for t in range(across):
                             value = line[t] * scaled + biased
                             line[t] = max(value, value * below)
@@ -169,32 +183,31 @@ def warp(
     The last three channels go to ``painted``; the others are blended into ``x``, which stays where the mask is 0.
     """
     channels, height, width = features.shape
-    kept = channels - 3
+    kept, wide, high = channels - 3, np.float32(width / 2), np.float32(height / 2)
     for y in numba.prange(height):
         at = np.empty((4, width), np.int32)
         share = np.empty((4, width), np.float32)
+        stays = ONE - mask[y]
         for t in range(width):
-            right = (flow[0, y, t] + 1) * width / 2 - 0.5
-            down = (flow[1, y, t] + 1) * height / 2 - 0.5
+            right = (flow[0, y, t] + ONE) * wide - HALF
+            down = (flow[1, y, t] + ONE) * high - HALF
             left, above = int(np.floor(right)), int(np.floor(down))
-            u, v = right - left, down - above
+            u, v = right - np.float32(left), down - np.float32(above)
             for n in range(4):
                 row, column = above + n // 2, left + n % 2
                 inside = 0 <= row < height and 0 <= column < width
                 at[n, t] = row * width + column if inside else 0
-                weight = (v if n // 2 else 1 - v) * (u if n % 2 else 1 - u)
-                share[n, t] = weight * mask[y, t] if inside else 0
+                weight = (v if n // 2 else ONE - v) * (u if n % 2 else ONE - u)
+                share[n, t] = weight * mask[y, t] if inside else np.float32(0)
         for k in range(channels):
             one = features[k].reshape(height * width)
             to = x[k, y] if k < kept else painted[k - kept, y]
+            if k == kept:
+                stays[:] = 0
             for t in range(width):
-                moved = (
-                    one[at[0, t]] * share[0, t]
-                    + one[at[1, t]] * share[1, t]
-                    + one[at[2, t]] * share[2, t]
-                    + one[at[3, t]] * share[3, t]
-                )
-                to[t] = moved + to[t] * (1 - mask[y, t]) if k < kept else moved
+                near = one[at[0, t]] * share[0, t] + one[at[1, t]] * share[1, t]
+                far = one[at[2, t]] * share[2, t] + one[at[3, t]] * share[3, t]
+                to[t] = to[t] * stays[t] + near + far
 
 
 @kernel
@@ -207,14 +220,14 @@ def enlarge(x: Float32[np.ndarray, "c h w"], out: Float32[np.ndarray, "c h2 w2"]
         for side in range(2):
             other = row - 1 + 2 * side
             for t in range(width):
-                blend[t + 1] = 0.5625 * x[c, row, t]  # (3 / 4) ** 2
+                blend[t + 1] = np.float32(0.5625) * x[c, row, t]  # (3 / 4) ** 2
             if 0 <= other < height:
                 for t in range(width):
-                    blend[t + 1] += 0.1875 * x[c, other, t]  # 3 / 4 * 1 / 4
+                    blend[t + 1] += np.float32(0.1875) * x[c, other, t]  # 3 / 4 * 1 / 4
             to = out[c, 2 * row + side]
             for t in range(width):
-                to[2 * t] += blend[t + 1] + blend[t] / 3
-                to[2 * t + 1] += blend[t + 1] + blend[t + 2] / 3
+                to[2 * t] += blend[t + 1] + THIRD * blend[t]
+                to[2 * t + 1] += blend[t + 1] + THIRD * blend[t + 2]
 
 
 @kernel

@@ -27,6 +27,12 @@ _SMALLEST = 32 * 32  # and pixels
 _WINDOW = 28  # pixels of a Fourier tile
 
 
+def turned(weight: Float[Tensor, "o i d 3 3"]) -> Float[Tensor, "36 o di"]:
+    """Kernels in the basis of the products, in single precision."""
+    products = torch.einsum("ay,oidyx,bx->abodi", _KERNEL, weight.double(), _KERNEL).float()
+    return products.flatten(3).flatten(0, 1).contiguous()
+
+
 class WinogradConv(nn.Module):
     """A 3-wide convolution of two or three dimensions with padding 1, of one picture or volume at a time."""
 
@@ -36,9 +42,8 @@ class WinogradConv(nn.Module):
         weight = weight.unsqueeze(2) if weight.ndim == 4 else weight  # [o i d 3 3]
         self.depth = weight.shape[2]
         self.plain = conv
-        turned = torch.einsum("ay,oidyx,bx->abodi", _KERNEL, weight, _KERNEL).float()
         bias = conv.bias if conv.bias is not None else torch.zeros(len(weight))
-        self.register_buffer("kernel", turned.flatten(3).flatten(0, 1).contiguous(), persistent=False)  # [36 o (d i)]
+        self.register_buffer("kernel", turned(weight), persistent=False)
         self.register_buffer("bias", bias.detach().float().clone(), persistent=False)
         self.kernel: Tensor
         self.bias: Tensor

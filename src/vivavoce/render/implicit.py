@@ -14,6 +14,7 @@ from vivavoce.face import upright
 from vivavoce.face.upright import Square
 from vivavoce.motion.space import IMPLICIT, MotionSpace
 from vivavoce.nets.lia import Appearance, Lia
+from vivavoce.nets.lia_quick import prepared
 from vivavoce.render.aligned import crop, found_faces, framed, image, scaled, through_standing, warnings
 from vivavoce.render.footage import mirrored
 from vivavoce.system import Drive, Frames, Portrait, Source
@@ -74,6 +75,7 @@ class ImplicitRenderer:
             ratios = pictures.shape[3] / source.shape[3], pictures.shape[2] / source.shape[2]
             squares = [square.scaled(*ratios) for square in squares]
         appearance, code = self.networks.seen(self._signed(crops[:1]))
+        appearance = prepared(self.networks, appearance)
         codes = torch.cat([code.cpu(), *(self.watched(some) for some in crops[1:].split(8))])
         cache = {
             "pictures": pictures,
