@@ -58,7 +58,7 @@ class Losses:
     adversarial: float = 0.05
     guidance: float = 10.0  # landmarks carried astray by the flow, in half widths
     telling: float = 10.0  # and by the linear map of the codes
-    range: float = 0.2  # of the codes before they are bounded, squared: bounds end all learning where they are reached
+    range: float = 0.5  # what codes are beyond 1 before they are bounded, squared: at the bounds nothing is learned
     background: float = 0.2  # weight of a place where nobody is; 1 where a person is
     mouth: float = 4.0  # added in the middle of the mouth
     eyes: float = 1.5  # added in the middle of each eye
@@ -95,7 +95,7 @@ class ImplicitTask:
         other = _exchanged(code.unflatten(0, (-1, 2)))
         told = {
             "telling": (self.tells(other - code).unflatten(1, (-1, 2)) - (there - here)).abs().sum(-1).mean(),
-            "range": self.lia.encoder.read(appearance.latent).square().mean(),
+            "range": functional.relu(self.lia.encoder.read(appearance.latent).abs() - 1).square().mean(),
         }
         if batch.codes_only:
             yield self._objective(told)
