@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,6 +85,12 @@ def test_crops_keep_pictures_poses_and_landmarks(tmp_path):
     np.testing.assert_allclose(back, landmarks[list(crops.GUIDES.values()), :2], atol=1e-2)
     wanted = crops.upright.cut(picture, square, 64).transpose(2, 0, 1)
     assert np.abs(cut.picture(2).astype(int) - wanted).mean() < 6
+    picture[:] = 200
+    large: dict[str, Any] = {"side": 64, "frames": 8, "square": (4.0, 0.0)}
+    for inside in (False, True):
+        crops.cut_all([(clip, shown)], tmp_path / str(inside), **large, inside=inside)
+    assert crops.load(tmp_path / "False/c.npz").picture(0).min() < 50  # black beyond the picture
+    assert crops.load(tmp_path / "True/c.npz").picture(0).min() > 150
     two = keypoint.paired((tmp_path / "c.npz",), 3, np.random.default_rng(1))
     assert two.pictures.shape == (3, 2, 3, 64, 64)
     assert set(crops.GUIDES) <= set(keypoints.EYES) | set(keypoints.LIPS)

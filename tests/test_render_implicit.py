@@ -71,7 +71,7 @@ def test_a_driver_is_followed_relatively_or_as_it_is(networks, source, tmp_path,
     other = ImplicitRenderer(networks).portrait(source.flip(3))
     with torch.inference_mode():
         own = next(iter(ImplicitRenderer(networks).follow(source)))
-    picture = load_system("if-mdm", driving=DEMO)
+    picture = load_system("if-mdm", driving=DEMO, weights=tmp_path)
     heard = list(picture.audio_encoder.features(picture.clock, [torch.zeros(640 * 3)]))
     with torch.inference_mode():
         rows = torch.cat([d.motion.rows for d in picture.generator.drives(other, heard, seed=0)])

@@ -69,3 +69,26 @@ def test_openings_do_not_depend_on_size_or_place():
     opened = face()
     opened[14, 1] += 30
     assert upright.openings(opened)[2] > upright.openings(face())[2] + 0.1
+
+
+@given(
+    x=st.floats(-50, 150),
+    y=st.floats(-50, 150),
+    side=st.floats(1, 300),
+    turn=st.floats(-3, 3),
+    width=st.integers(20, 100),
+    height=st.integers(20, 100),
+)
+def test_a_square_within_a_picture_has_its_corners_there(x, y, side, turn, width, height):
+    square = upright.within(Square(x, y, side, turn), width, height)
+    along = np.array([np.cos(turn), np.sin(turn)]) * square.side / 2
+    across = np.array([-along[1], along[0]])
+    corners = [(square.x, square.y) + a * along + b * across for a in (-1, 1) for b in (-1, 1)]
+    assert np.min(corners) > -1e-6
+    assert np.all(np.max(corners, 0) < np.array([width, height]) + 1e-6)
+    assert square.side <= side
+
+
+def test_a_square_that_is_within_stays_as_it_is():
+    square = Square(50.0, 40.0, 60.0, 0.2)
+    assert upright.within(square, 100, 90) == square

@@ -17,6 +17,7 @@ from vivavoce.data.clips import Recording
 from vivavoce.data.crops import standing
 from vivavoce.data.prepare import Prepared
 from vivavoce.errors import InputError
+from vivavoce.face import upright
 from vivavoce.media.read import read_video
 from vivavoce.render.aligned import crop, image
 from vivavoce.render.implicit import SQUARE, ImplicitRenderer
@@ -61,7 +62,8 @@ def _read(recording: Recording, clip: Prepared, renderer: ImplicitRenderer) -> I
     square = standing(clip, SQUARE[:2])
 
     def seen(frame: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 s s"]:
-        return crop(image(frame), square, renderer.side, renderer.side)
+        inside = upright.within(square, frame.shape[2], frame.shape[1])
+        return crop(image(frame), inside, renderer.side, renderer.side)
 
     crops = (seen(frame) for frame in read_video(recording.path, Clock().fps))
     while some := list(islice(crops, AT_ONCE)):

@@ -66,7 +66,9 @@ SQUARE = upright.SOURCE[:2]  # side over the face's extent and shift down the fa
 Filmed = Iterable[tuple[Prepared, Iterable[tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "478 3"]]]]]
 
 
-def cut_all(filmed: Filmed, out: Path, *, side: int, frames: int, square: tuple[float, float] = SQUARE) -> None:
+def cut_all(
+    filmed: Filmed, out: Path, *, side: int, frames: int, square: tuple[float, float] = SQUARE, inside: bool = False
+) -> None:
     """Cut up to ``frames`` frames, evenly apart, of every clip into ``out``; resumable, clip by clip.
 
     Args:
@@ -75,6 +77,7 @@ def cut_all(filmed: Filmed, out: Path, *, side: int, frames: int, square: tuple[
         side: of the pictures, in pixels.
         frames: of a clip, at most.
         square: side over the face's extent, and shift down the face, of what is cut out.
+        inside: shrink and move squares that leave the picture, instead of showing black there.
     """
     out.mkdir(parents=True, exist_ok=True)
     tracker = FaceTracker()
@@ -82,7 +85,7 @@ def cut_all(filmed: Filmed, out: Path, *, side: int, frames: int, square: tuple[
         target = out / f"{clip.name}.npz"
         if target.exists():
             continue
-        crops = cut(clip, pairs, tracker, side=side, frames=frames, square=square)
+        crops = cut(clip, pairs, tracker, side=side, frames=frames, square=square, inside=inside)
         part = target.with_suffix(".part")
         with part.open("wb") as file:
             np.savez(file, **{field.name: getattr(crops, field.name) for field in fields(crops)})
@@ -97,6 +100,7 @@ def cut(
     side: int,
     frames: int,
     square: tuple[float, float],
+    inside: bool,
 ) -> Crops:
     """Frames of one clip; see :func:`cut_all`."""
     seen, still = np.flatnonzero(clip.valid), standing(clip, square)
@@ -105,6 +109,8 @@ def cut(
     for index, (picture, landmarks) in enumerate(pairs):
         if index not in wanted:
             continue
+        if inside:
+            still = upright.within(still, picture.shape[1], picture.shape[0])
         rgb = upright.cut(picture, still, side)
         bgr = np.ascontiguousarray(rgb[..., ::-1])
         jpeg.append(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].ravel())

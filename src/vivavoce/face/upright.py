@@ -64,6 +64,15 @@ def around(landmarks: Points, scale: float, down: float, upright: bool) -> Squar
     return Square(float(x_middle), float(y_middle), side, float(np.arctan2(axes[0, 1], axes[0, 0])))
 
 
+def within(square: Square, width: int, height: int) -> Square:
+    """``square`` made smaller and moved, if need be, so that it does not leave a picture of this size."""
+    reach = abs(np.cos(square.turn)) + abs(np.sin(square.turn))  # of a turned square's corners, in half sides
+    side = min(square.side, min(width, height) / reach)
+    half = side * reach / 2
+    x, y = (float(np.clip(at, half, most - half)) for at, most in ((square.x, width), (square.y, height)))
+    return Square(x, y, float(side), square.turn)
+
+
 def cut(picture: Picture, square: Square, side: int = _SIDE) -> UInt8[np.ndarray, "s s 3"]:
     """The square, upright; black where it leaves the picture."""
     shrink = square.side / side

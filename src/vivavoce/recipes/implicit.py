@@ -55,7 +55,7 @@ class Losses:
 
     reconstruction: float = 10.0  # weighted mean difference at three sizes
     perceptual: float = 2.0  # unlikeness in the critic's layers
-    adversarial: float = 0.05
+    adversarial: float = 0.02
     guidance: float = 10.0  # landmarks carried astray by the flow, in half widths
     telling: float = 10.0  # and by the linear map of the codes
     range: float = 0.5  # what codes are beyond 1 before they are bounded, squared: at the bounds nothing is learned
@@ -217,7 +217,7 @@ def faces() -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """
     place = folder()
     if not (place / "complete").exists():
-        options: dict[str, Any] = {"side": 256, "frames": FRAMES, "square": SQUARE[:2]}
+        options: dict[str, Any] = {"side": 256, "frames": FRAMES, "square": SQUARE[:2], "inside": True}
         crops.cut_all(filmed(), place, **options)
         motion = np.concatenate([clip.rows[clip.valid] for clip in clips()])
         crops.cut_all(posed(Path(os.environ.get(DATA, "data")), POSED, motion), place, **options)

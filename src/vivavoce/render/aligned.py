@@ -41,9 +41,11 @@ def found_faces(source: Source, which: str | int) -> list[Face]:
 
 
 def through_standing(
-    pictures: Iterable[UInt8[Tensor, "3 h w"]], spec: tuple[float, float, bool]
+    pictures: Iterable[UInt8[Tensor, "3 h w"]], spec: tuple[float, float, bool], *, inside: bool = False
 ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"] | None, Square, int]]:
     """A film and the square that stands still where its largest face is first seen; ``spec`` as ``upright.around``.
+
+    With ``inside`` the square is shrunk and moved if it would leave the picture.
 
     Every item is for as many frames as its last part says: one, or more for the first. The picture is ``None`` where
     the face is not seen.
@@ -56,7 +58,8 @@ def through_standing(
     shown, tracked = tee(image(picture) for picture in pictures)
     for face, picture in zip(FaceTracker().follow(tracked), shown, strict=True):
         if face is not None:
-            square = square or upright.around(face.landmarks, *spec)
+            found = square or upright.around(face.landmarks, *spec)
+            square = upright.within(found, picture.shape[1], picture.shape[0]) if inside else found
         if square is None:
             unseen += 1
             if unseen == SEARCHED:

@@ -65,7 +65,8 @@ class ImplicitRenderer:
             InputError: there is no face, or not the one asked for.
         """
         faces = found_faces(source, self.face)
-        squares = [upright.around(face.landmarks, *SQUARE) for face in faces]
+        height, width = source.shape[-2:]
+        squares = [upright.within(upright.around(face.landmarks, *SQUARE), width, height) for face in faces]
         largest = max(square.side for square in squares)
         scale = min(1.0, self.longest / max(source.shape[-2:]), (self.size or largest) / largest)
         crops = torch.stack([self._cut(frame, square) for frame, square in zip(source, squares, strict=True)])
@@ -96,7 +97,7 @@ class ImplicitRenderer:
             InputError: no face is seen in the first 50 pictures.
         """
         row = torch.zeros(0)
-        for picture, square, count in through_standing(pictures, (*SQUARE[:2], False)):
+        for picture, square, count in through_standing(pictures, (*SQUARE[:2], False), inside=True):
             if picture is not None:
                 row = self.watched(crop(picture, square, self.side, self.side)[None])
             yield row.expand(count, -1)

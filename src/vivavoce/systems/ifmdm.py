@@ -20,6 +20,7 @@ from vivavoce.motion.codes import load as load_codes
 from vivavoce.motion.edit import Edit
 from vivavoce.motion.space import IMPLICIT, Motion, MotionSpace
 from vivavoce.nets.lia import Lia
+from vivavoce.nets.lia_quick import quicken
 from vivavoce.render.footage import mirrored
 from vivavoce.render.implicit import ImplicitRenderer
 from vivavoce.system import Drive, Features, Portrait, System
@@ -29,6 +30,8 @@ from vivavoce.timeline import Clock
 
 NAME = "if-mdm"
 RENDERER = "if-mdm-renderer"
+FILES = (f"{RENDERER}.safetensors", "lia.safetensors")  # of networks, in a folder
+WIDE = 128  # channels from which tiles pay
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class TrackedCodes:
 
 def assemble(  # noqa: PLR0913  (one for every option of the command line)
     *,
-    weights: Path | None = None,
+    weights: Path,
     motion_mean: str = "portrait",
     motion_std: float | None = None,
     control: LiveControl | None = None,
@@ -94,7 +97,7 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
     """The ready system.
 
     ``weights`` is a folder with ``if-mdm.safetensors`` and ``if-mdm-renderer.safetensors``, as their recipes write
-    them; without, the packaged ones. ``motion_mean`` and ``motion_std`` are those of
+    them. ``motion_mean`` and ``motion_std`` are those of
     :class:`vivavoce.motion.chunks.MotionControl`; ``control`` is given instead of them by whoever wants to change them
     while a stream runs. ``guidance_audio``, in [0, 5], says how far the motion is pushed along what the sound adds; 1
     is not at all. ``steps`` counts calls of the network per chunk. The others are those of
@@ -106,8 +109,8 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
     from vivavoce.speech.encoder import PhoneEncoder, channel
 
     where = found_device(device)
-    model = load_codes(NAME if weights is None else Path(weights) / f"{NAME}.safetensors").to(where)
-    lia = Lia.load(RENDERER if weights is None else Path(weights) / f"{RENDERER}.safetensors", where)
+    model = load_codes(Path(weights) / f"{NAME}.safetensors").to(where)
+    lia = networks(Path(weights) / f"{RENDERER}.safetensors", device)
     encoder = PhoneEncoder.pretrained(where)
     if model.audio_dim != encoder.dim or model.space.dim != lia.config.motion:
         raise InputError(
@@ -130,7 +133,7 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
 def follow(  # noqa: PLR0913  (one for every option of the command line)
     *,
     driving: Path,
-    weights: Path | None = None,
+    weights: Path,
     relative: bool = True,
     size: int | None = None,
     crop: bool = False,
@@ -141,9 +144,9 @@ def follow(  # noqa: PLR0913  (one for every option of the command line)
 ) -> System:
     """A system whose motion is that of the face in ``driving`` (a video or a picture).
 
-    ``weights`` is a file or folder that ``vivavoce import lia`` wrote; without, the packaged ones. ``relative`` adds
-    the driver's changes to the portrait's own code; otherwise the driver's codes are taken as they are. ``size``,
-    ``crop``, ``face`` and ``batch`` are those of :class:`vivavoce.render.implicit.ImplicitRenderer`.
+    ``weights`` is a folder that ``vivavoce import lia`` or the recipe ``if-mdm-renderer`` wrote, or the file in it.
+    ``relative`` adds the driver's changes to the portrait's own code; otherwise the driver's codes are taken as they
+    are. ``size``, ``crop``, ``face`` and ``batch`` are those of :class:`vivavoce.render.implicit.ImplicitRenderer`.
 
     Raises:
         InputError: a value that does not exist, or weights that cannot be used.
@@ -153,10 +156,10 @@ def follow(  # noqa: PLR0913  (one for every option of the command line)
     return System(NAME, Clock(), Deaf(), generator, renderer, edit or Edit())
 
 
-def networks(weights: Path | None, device: str) -> Lia:
-    """The renderer's networks; see :func:`follow`."""
-    where = found_device(device)
-    if weights is None:
-        return Lia.load(RENDERER, where)
-    place = Path(weights)
-    return Lia.load(place / "lia.safetensors" if place.is_dir() else place, where)
+def networks(weights: Path, device: str) -> Lia:
+    """The renderer's networks; see :func:`follow`. On a CPU, wide ones draw with fewer multiplications."""
+    where, place = found_device(device), Path(weights)
+    if place.is_dir():
+        place = next((file for name in FILES if (file := place / name).is_file()), place / FILES[0])
+    lia = Lia.load(place, where)
+    return quicken(lia) if where.type == "cpu" and lia.config.width(8) >= WIDE else lia
