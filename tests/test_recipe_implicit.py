@@ -7,7 +7,8 @@ import torch
 
 from vivavoce.data import crops
 from vivavoce.errors import InputError
-from vivavoce.nets.lia import Lia
+from vivavoce.nets.lia import Lia, LiaConfig
+from vivavoce.nets.lia_start import start_as_source
 from vivavoce.recipes import implicit
 from vivavoce.train import loop
 from vivavoce.train.loop import fit, load, run
@@ -41,8 +42,8 @@ def test_training_brings_pictures_nearer_to_what_they_should_be():
     recipe = replace(load("toy-if-mdm-renderer"), steps=60, judge_every=0, keep="", ema=0.0)
     before = recipe.task().judge()
     after = fit(recipe).judge()
-    assert after["psnr"] > before["psnr"] + 3
-    assert after["mouth"] > before["mouth"] + 3
+    assert after["psnr"] > before["psnr"] + 1.5
+    assert after["mouth_gain"] > 0.2  # over the source picture, which is what it begins with
 
 
 def test_codes_are_learned_before_anything_is_painted():
@@ -53,7 +54,7 @@ def test_codes_are_learned_before_anything_is_painted():
     assert [one.name for one in objectives] == ["renderer"]
     assert set(objectives[0].notes or {}) == {"telling", "range"}
     objectives[0].loss.backward()
-    assert task.lia.encoder.enter.weight.grad is not None
+    assert task.lia.encoder.leave.weight.grad is not None
     assert task.lia.synthesis.start.grad is None
 
 
@@ -138,3 +139,21 @@ def test_people_to_judge_by_are_needed(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="needs frames of people"):
         implicit.faces()
     implicit.faces.cache_clear()
+
+
+def test_networks_begin_by_painting_the_source():
+    torch.manual_seed(0)
+    lia = Lia(LiaConfig(size=64, multiplier=0.125, bounded=True, groups=2, normalised=True))
+    start_as_source(lia)
+    levels = lia.synthesis.levels
+    for level in levels:  # nothing moves
+        for conv in (level.flow.local, level.flow.tell):
+            conv.weight.data.zero_()
+    shown = torch.rand(2, 3, 64, 64) * 2 - 1
+    appearance, code = lia.plain().seen(shown)
+    painted = lia.plain()(appearance, code)
+    inner = (..., slice(12, -12), slice(12, -12))  # maps are padded with zeros, so masks are lower near the border
+    assert (painted.picture[inner] - shown[inner]).abs().mean() < 0.2  # half a pixel: places are counted as LIA does
+    flat = torch.full((1, 3, 64, 64), 0.5)
+    appearance, code = lia.plain().seen(flat)
+    torch.testing.assert_close(lia.plain()(appearance, code).picture[inner], flat[inner], atol=1e-4, rtol=0)

@@ -25,7 +25,6 @@ from vivavoce.errors import InputError
 
 SLOPE = 0.2  # of the activations below zero
 _WIDEST = 512  # channels up to pictures 32 wide; beyond that, half as many each time the picture is twice as wide
-TAKEN = 2.0  # where masks begin: nearly all is taken from the source until something better is known
 _BLUR = (1.0, 3.0, 3.0, 1.0)
 
 
@@ -335,9 +334,6 @@ class Lia(nn.Module):
         self.synthesis = Synthesis(config)
         self.refine = Refine(config.refine, config.fold) if config.refine else nn.Identity()
         self.apply(_begin)
-        coarsest = self.synthesis.levels[0]
-        assert isinstance(coarsest, Level)  # noqa: S101  (for the type checker)
-        _bias(coarsest.flow.tell)[-1] = TAKEN  # finer levels add to what it says
 
     @classmethod
     def load(cls, name: str | Path, device: str | torch.device = "cpu") -> Lia:
@@ -383,11 +379,6 @@ class Lia(nn.Module):
         """
         painted = self.synthesis(appearance.latent + self.directions(code), appearance.features)
         return painted._replace(picture=self.refine(painted.picture))
-
-
-def _bias(conv: nn.Conv2d) -> Tensor:
-    assert conv.bias is not None  # noqa: S101  (for the type checker)
-    return conv.bias.data
 
 
 def _begin(module: nn.Module) -> None:

@@ -35,6 +35,7 @@ from vivavoce.errors import InputError
 from vivavoce.face.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from vivavoce.nets.critic import Critic, CriticConfig, deceit, hinge, unlikeness
 from vivavoce.nets.lia import Lia, LiaConfig
+from vivavoce.nets.lia_start import start_as_source
 from vivavoce.recipes.interior import DATA, filmed
 from vivavoce.recipes.moda import JUDGES, clips
 from vivavoce.render.implicit import SQUARE
@@ -79,6 +80,7 @@ class ImplicitTask:
 
     def __init__(self, config: LiaConfig, critic: CriticConfig, losses: Losses, judged: Callable[[], Pairs]) -> None:
         self.lia, self.critic = Lia(config), Critic(critic)
+        start_as_source(self.lia)
         self.tells = nn.Linear(config.motion, 2 * LANDMARKS, bias=False)  # change of the code -> of the landmarks
         self.losses, self.judged = losses, judged
 
