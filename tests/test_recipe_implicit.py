@@ -39,11 +39,11 @@ def test_a_short_run_stops_and_resumes_to_the_same_weights(tmp_path):
 
 @pytest.mark.timeout(300)
 def test_training_brings_pictures_nearer_to_what_they_should_be():
-    recipe = replace(load("toy-if-mdm-renderer"), steps=60, judge_every=0, keep="", ema=0.0)
+    recipe = replace(load("toy-if-mdm-renderer"), steps=120, judge_every=0, keep="", ema=0.0)
     before = recipe.task().judge()
     after = fit(recipe).judge()
-    assert after["psnr"] > before["psnr"] + 1.5
-    assert after["mouth_gain"] > 0.2  # over the source picture, which is what it begins with
+    assert after["psnr"] > before["psnr"] + 2
+    assert after["mouth_gain"] > 0.4  # over the source picture, which is what it begins with
 
 
 def test_codes_are_learned_before_anything_is_painted():
@@ -145,8 +145,7 @@ def test_networks_begin_by_painting_the_source():
     torch.manual_seed(0)
     lia = Lia(LiaConfig(size=64, multiplier=0.125, bounded=True, groups=2, normalised=True))
     start_as_source(lia)
-    levels = lia.synthesis.levels
-    for level in levels:  # nothing moves
+    for level in lia.synthesis.levels:  # nothing moves
         for conv in (level.flow.local, level.flow.tell):
             conv.weight.data.zero_()
     shown = torch.rand(2, 3, 64, 64) * 2 - 1

@@ -20,21 +20,29 @@ from torch.utils.flop_counter import FlopCounterMode
 from vivavoce import weights as packaged
 from vivavoce.errors import InputError
 from vivavoce.importing.speech import CONFIG, FOLDER
+from vivavoce.motion.chunks import STEPS, ChunkGenerator, Hush
+from vivavoce.motion.codes import CodeModel
 from vivavoce.motion.conditions import Conditions
 from vivavoce.motion.generate import FlowGenerator
 from vivavoce.motion.windows import NAME as MOTION
 from vivavoce.motion.windows import KeypointFlow, WindowGenerator
+from vivavoce.nets.dit import NAMES, Given
+from vivavoce.nets.dit import Config as CodeConfig
+from vivavoce.nets.lia import Lia, LiaConfig
 from vivavoce.nets.liveportrait import PICTURE, Networks, NetworksConfig, weight_file
 from vivavoce.nets.mmdit import Config, MMDiT, full
+from vivavoce.render.implicit import ImplicitRenderer
 from vivavoce.render.keypoint import KeypointRenderer
-from vivavoce.speech.encoder import PhoneEncoder
+from vivavoce.sampling.samplers import uniform
+from vivavoce.speech.encoder import PhoneEncoder, channel
 from vivavoce.speech.pretrained import built, described
 from vivavoce.speech.transformer import EDGE, PER_FRAME, SpeechTransformer, TransformerEncoder
 from vivavoce.system import System
-from vivavoce.systems import liveportrait, moda
+from vivavoce.systems import ifmdm, liveportrait, moda
 from vivavoce.timeline import Clock
 
 GIGA = 1e9
+IMPLICIT = LiaConfig(size=512, bounded=True, groups=4, refine=512, fold=8)  # the paper's, its refine block folded
 HUBERT = {"model_type": "hubert"}  # its defaults are the base model, which MoDA was trained with
 NULLS = "no_"  # what stands for a condition that is not given: the published network keeps it elsewhere
 
@@ -196,6 +204,40 @@ def _(generator: liveportrait.TrackedKeypoints) -> Iterator[Part]:
     yield Part("motion extractor, driver", count, operations(lambda: motion(picture)), 1, 1, again=True)
 
 
+@parts_of.register
+def _(generator: ChunkGenerator) -> Iterator[Part]:
+    net, config = nothing_in(generator.model.net), generator.model.config
+    told = {"audio": config.tokens * config.audio, "hint": config.motion, "mean": config.motion, "std": config.motion}
+    wide = {name: torch.empty(1, width, device="meta") for name, width in told.items()}
+    audio = wide.pop("audio").expand(1, config.length, -1)
+    given = Given(audio, present=torch.ones(1, len(NAMES), dtype=torch.bool, device="meta"), **wide)
+    embedded = net.embed(given)
+    noisy, time = torch.empty(1, config.length, config.motion, device="meta"), torch.empty(1, device="meta")
+    once = sum(
+        parameters(module)
+        for module in (net.hint_in, net.statistics_in, net.audio_in, net.heard, net.nulls)
+        if module is not None
+    )
+    passes, steps = 1 + (generator.guidance != 1), len(generator.times or ()) - 1
+    yield Part("motion: conditions in", once, operations(lambda: net.embed(given)), passes, generator.hop)
+    work = operations(lambda: net.predicted(noisy, time, embedded))
+    yield Part("motion: transformer", parameters(net) - once, work, passes * steps, generator.hop)
+
+
+@parts_of.register
+def _(renderer: ImplicitRenderer) -> Iterator[Part]:
+    net = renderer.networks
+    picture = torch.empty(1, 3, renderer.side, renderer.side, device="meta")
+    appearance, code = net.seen(picture)
+    latent = appearance.latent + net.directions(code)
+    yield Part("encoder", parameters(net.encoder), operations(lambda: net.seen(picture)), 1, None)
+    yield Part("directions", parameters(net.directions), operations(lambda: net.directions(code)))
+    synthesis = operations(lambda: net.synthesis(latent, appearance.features))
+    yield Part("synthesis", parameters(net.synthesis), synthesis)
+    if net.config.refine:
+        yield Part("refine block", parameters(net.refine), operations(lambda: net.refine(picture)))
+
+
 def _transformer(
     network: MMDiT, rows: int, heard: int, past: int, generator: FlowGenerator | WindowGenerator
 ) -> Iterator[Part]:
@@ -288,6 +330,25 @@ def _followed(weights: Path | None) -> System:
     return System("liveportrait", Clock(), liveportrait.Deaf(), generator, renderer)
 
 
+def _implicit(weights: Path | None) -> System:
+    encoder = PhoneEncoder.pretrained()
+    lia, config, draft = IMPLICIT, CodeConfig(audio=encoder.dim, tokens=1), False
+    if weights is not None:
+        lia = _read(weights / f"{ifmdm.RENDERER}.safetensors", lambda header: LiaConfig(**header["config"]))
+        config, draft = _read(
+            weights / f"{ifmdm.NAME}.safetensors", lambda header: (CodeConfig(**header["config"]), header["draft"])
+        )
+    with torch.device("meta"):
+        renderer = ImplicitRenderer(Lia(lia).requires_grad_(False))
+        model = CodeModel(config, draft=draft)
+    # The schedule's times follow from numbers that nothing in memory has.
+    generator = ChunkGenerator(model, times=tuple(uniform(STEPS)), quiet=Hush(channel("speech")))
+    try:
+        return System(ifmdm.NAME, Clock(), encoder, generator, renderer)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
 def _renderer(weights: Path | None) -> KeypointRenderer:
     sizes = NetworksConfig()
     if weights is not None:
@@ -307,4 +368,5 @@ SYSTEMS: dict[str, Callable[[Path | None], System]] = {
     "moda": _compact,
     "moda-liveportrait": _published,
     "liveportrait": _followed,
+    "if-mdm": _implicit,
 }

@@ -28,6 +28,12 @@ POINTS = (*JAW, *LEFT_BROW, *RIGHT_BROW, *NOSE_RIDGE, *NOSE_BASE, *LEFT_EYE, *RI
 PUBLISHED = (0, 1, 2, 3, *range(13, 48))
 UPPER = (*range(17, 31), *range(36, 48))
 SPACE = 256  # pixels; side of the crop in which landmarks are counted
+# Which of the 68 each one is in a mirror.
+MIRRORED = (
+    *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+)  # fmt: skip
 
 # Forehead, bridge of the nose, eye corners, temples: what stands still when the mouth opens.
 STEADY = (

@@ -39,6 +39,12 @@ def shape(model: FaceModel, count: int = 10) -> Float[Tensor, "32 k"]:
     return torch.from_numpy(scaled / np.sqrt(np.square(scaled).sum())).float()
 
 
+def readings(model: FaceModel, count: int) -> Float[Tensor, "32 k"]:
+    """Coefficients -> the ``count`` main ways the lips move, each of unit variance over the training clips."""
+    found = shape(model, count)
+    return found / found.square().sum(0).sqrt()
+
+
 def resting(model: FaceModel) -> Float[Tensor, "32 32"]:
     """Matrix R so that ``e @ R`` has the mouth closed and at rest and moves the rest of the face as ``e`` does.
 

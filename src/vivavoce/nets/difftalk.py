@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
 
 from vivavoce import weights
 from vivavoce.errors import InputError
+from vivavoce.face.lower import PUBLISHED, UPPER
 from vivavoce.importing.checkpoints import matched, publish
 from vivavoce.nets.talk_conditions import TalkConditions, TalkConfig
 from vivavoce.nets.unet import UNet, UNetConfig
@@ -22,6 +23,7 @@ from vivavoce.sampling.diffusion import Diffusion
 
 NAME = "difftalk"  # of the weight file in its folder
 FIRST_STAGE = "first-stage"  # of a file with the first stage alone
+LATENT = 64  # pixels; side of the latents of a whole square
 
 Config = TypeVar("Config")
 
@@ -39,6 +41,35 @@ class Schedule:
         return latent_diffusion(self.start, self.end, self.steps)
 
 
+# Rows and columns of latents of 64 x 64 between which the painted region of nearly every face lies, and some of what
+# surrounds it; a multiple of 8 wide and high.
+WINDOW = (24, 64, 8, 56)
+
+
+@dataclass(frozen=True, slots=True)
+class Painting:
+    """What the denoiser sees and what its output means. The defaults are DiffTalk's."""
+
+    # "noise": of the noise table. "clean": the output added to the reference is the clean latent, on straight paths.
+    predicts: Literal["noise", "clean"] = "noise"
+    hidden: Literal["band", "region"] = "band"  # of vivavoce.face.lower: what of the frame is masked
+    told: Literal["published", "upper", "none"] = "published"  # landmarks
+    window: tuple[int, int, int, int] = (0, 64, 0, 64)  # first and last row, first and last column that are painted
+    sees: tuple[str, ...] = ("masked", "reference")  # of the two latents; another is zeros: to compare with
+
+    def __post_init__(self) -> None:
+        """Refuse what does not exist."""
+        if self.predicts not in ("noise", "clean") or self.hidden not in ("band", "region"):
+            raise ValueError(f"no denoiser predicts {self.predicts!r} with {self.hidden!r} hidden")
+        if self.told not in ("published", "upper", "none"):
+            raise ValueError(f"there are no landmarks called {self.told!r}")
+
+    @property
+    def landmarks(self) -> tuple[int, ...]:
+        """Which of the 68 are told."""
+        return {"published": PUBLISHED, "upper": UPPER, "none": ()}[self.told]
+
+
 @dataclass(frozen=True, slots=True)
 class DiffTalkConfig:
     """Sizes of all networks; the defaults are the published ones, for pictures of 256 x 256."""
@@ -47,12 +78,19 @@ class DiffTalkConfig:
     unet: UNetConfig = field(default_factory=UNetConfig)
     conditions: TalkConfig = field(default_factory=TalkConfig)
     schedule: Schedule = field(default_factory=Schedule)
+    painting: Painting = field(default_factory=Painting)
+
+    @property
+    def side(self) -> int:
+        """Of the square that is cut out of a frame, in pixels: 64 latent pixels."""
+        return LATENT * self.first_stage.factor
 
     @classmethod
     def of(cls, values: Mapping[str, Mapping[str, Any]]) -> DiffTalkConfig:
         """From what ``dataclasses.asdict`` gave, possibly through JSON."""
         kinds = {"first_stage": FirstStageConfig, "unet": UNetConfig, "conditions": TalkConfig, "schedule": Schedule}
-        return cls(**{name: restored(kind, values[name]) for name, kind in kinds.items()})
+        painting = restored(Painting, values.get("painting", {}))  # imported weights are DiffTalk's own
+        return cls(**{name: restored(kind, values[name]) for name, kind in kinds.items()}, painting=painting)
 
 
 class DiffTalk(nn.Module):
@@ -66,6 +104,9 @@ class DiffTalk(nn.Module):
             raise ValueError(f"a denoiser of {unet.latent} + {unet.given} channels for latents of {first.latent}")
         if unet.context != config.conditions.context:
             raise ValueError(f"a denoiser told {unet.context} numbers, conditions of {config.conditions.context}")
+        if len(config.painting.landmarks) != config.conditions.landmarks:
+            told = len(config.painting.landmarks)
+            raise ValueError(f"{told} landmarks are told, conditions are for {config.conditions.landmarks}")
         self.first_stage = FirstStage(first)
         self.unet = UNet(unet)
         self.conditions = TalkConditions(config.conditions)

@@ -32,6 +32,9 @@ class TalkConfig:
     centre: float = 0.0
     unit: float = 1.0
     width: int = 64  # of the audio's and of the landmarks' half of the context
+    # The first channels of the audio's half stand for so many readings of the lips (motion/lips.py), foretold from
+    # speech; they can then be learned without pictures, and be given where they are known. As published there are none.
+    lips: int = 0
 
     @property
     def context(self) -> int:
@@ -108,6 +111,18 @@ class TalkConditions(nn.Module):
         if config.landmarks:
             self.landmarks = LandmarkNet(config)
 
+    def heard(self, speech: Float[Tensor, "b k n f"]) -> Float[Tensor, "b w"]:
+        """The audio's half of the token; see :meth:`forward`."""
+        codes = self.audio(speech.flatten(0, 1)).unflatten(0, speech.shape[:2])
+        return self.smooth(codes) if self.config.smooth else codes[:, codes.shape[1] // 2]
+
+    def token(
+        self, heard: Float[Tensor, "b w"], places: Float[Tensor, "b p 2"] | None = None
+    ) -> Float[Tensor, "b 1 c"]:
+        """The token of what :meth:`heard` gave, or of that with other readings of the lips in its first channels."""
+        told = heard if places is None else torch.cat([heard, self.landmarks(places)], dim=1)
+        return told[:, None]
+
     def forward(
         self, speech: Float[Tensor, "b k n f"], places: Float[Tensor, "b p 2"] | None = None
     ) -> Float[Tensor, "b 1 c"]:
@@ -122,7 +137,15 @@ class TalkConditions(nn.Module):
         """
         if (places is None) != (self.config.landmarks == 0):
             raise ValueError(f"these conditions have {self.config.landmarks} landmarks")
-        codes = self.audio(speech.flatten(0, 1)).unflatten(0, speech.shape[:2])
-        heard = self.smooth(codes) if self.config.smooth else codes[:, codes.shape[1] // 2]
-        told = heard if places is None else torch.cat([heard, self.landmarks(places)], dim=1)
-        return told[:, None]
+        return self.token(self.heard(speech), places)
+
+
+def reach(config: TalkConfig) -> tuple[int, int]:
+    """Rows before and after a frame's own that its conditions hear, where features have one row a frame."""
+    before = config.frames // 2 + config.window // 2
+    return before, config.frames + config.window - 2 - before
+
+
+def windowed(rows: Float[Tensor, "b r f"], config: TalkConfig) -> Float[Tensor, "b k n f"]:
+    """Rows around frames, as many as :func:`reach` says -> a window for each of the neighbouring frames."""
+    return rows.unfold(1, config.window, 1).transpose(2, 3)

@@ -21,6 +21,7 @@ Picture = Float[Tensor, "b c h w"]  # in [-1, 1]
 Latent = Float[Tensor, "b z y x"]
 _EPS = 1e-6  # of the norms
 _LOG_VARIANCE = (-30.0, 20.0)  # of the Gaussian, clamped
+_QUIET = -7.0  # logarithm of the variance of latents in the beginning
 _ROWS = 1 << 14  # latent pixels compared with the codebook at a time, which bounds memory
 
 
@@ -37,11 +38,22 @@ class FirstStageConfig:
     blocks: int = 2  # residual blocks per level; the decoder has one more
     attention: bool = True  # in the middle, over all latent pixels
     groups: int = 32  # of the norms
+    # Squares of fold x fold pixels become channels on the way in and pixels again on the way out, so that nothing runs
+    # at full size.
+    fold: int = 1
+    # Latents begin as the small picture and pictures as latents made large; layers learn what is to be added. For KL
+    # latents with as many channels as the picture.
+    direct: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        if self.direct and (self.kind != "kl" or self.latent != self.picture):
+            raise ValueError("latents that begin as the small picture are Gaussian and have its channels")
 
     @property
     def factor(self) -> int:
         """Pixels of the picture along one side of a latent pixel."""
-        return 1 << (len(self.multiples) - 1)
+        return self.fold << (len(self.multiples) - 1)
 
     def large(self) -> FirstStageConfig:
         """The same latents for pictures twice as wide: one level more of the second width."""
@@ -170,7 +182,8 @@ class Encoder(nn.Module):
     def __init__(self, config: FirstStageConfig, outside: int) -> None:
         super().__init__()
         widths = [config.width * m for m in config.multiples]
-        self.conv_in = nn.Conv2d(config.picture, config.width, 3, padding=1)
+        self.fold, self.factor, self.direct = config.fold, config.factor, config.direct
+        self.conv_in = nn.Conv2d(config.picture * config.fold**2, config.width, 3, padding=1)
         before = [config.width, *widths]
         last = len(widths) - 1
         self.down = nn.ModuleList(
@@ -183,10 +196,14 @@ class Encoder(nn.Module):
 
     def forward(self, x: Picture) -> Float[Tensor, "b o y x"]:
         """``[b c h w]`` to maps ``factor`` times smaller."""
-        h = self.conv_in(x)
+        h = self.conv_in(functional.pixel_unshuffle(x, self.fold))
         for level in self.down:
             h = level(h)
-        return self.conv_out(functional.silu(self.norm_out(self.mid(h))))
+        out = self.conv_out(functional.silu(self.norm_out(self.mid(h))))
+        if not self.direct:
+            return out
+        small = functional.avg_pool2d(x, self.factor)
+        return out + functional.pad(small, (0, 0, 0, 0, 0, out.shape[1] - small.shape[1]))
 
 
 class Decoder(nn.Module):
@@ -203,14 +220,21 @@ class Decoder(nn.Module):
             for n, width in enumerate(widths)
         )
         self.norm_out = nn.GroupNorm(config.groups, widths[0], _EPS)
-        self.conv_out = nn.Conv2d(widths[0], config.picture, 3, padding=1)
+        self.fold, self.factor, self.direct = config.fold, config.factor, config.direct
+        self.conv_out = nn.Conv2d(widths[0], config.picture * config.fold**2, 3, padding=1)
 
     def forward(self, z: Latent) -> Picture:
         """Maps ``factor`` times larger."""
         h = self.mid(self.conv_in(z))
         for level in reversed(cast("list[nn.Module]", list(self.up))):
             h = level(h)
-        return self.conv_out(functional.silu(self.norm_out(h)))
+        out = functional.pixel_shuffle(self.conv_out(functional.silu(self.norm_out(h))), self.fold)
+        return out + enlarged(z, self.factor) if self.direct else out
+
+
+def enlarged(z: Latent, factor: int) -> Picture:
+    """Maps ``factor`` times larger, smoothly."""
+    return functional.interpolate(z, scale_factor=float(factor), mode="bicubic", align_corners=False)
 
 
 class Codebook(nn.Module):
@@ -246,6 +270,37 @@ class FirstStage(nn.Module):
             self.quantize = Codebook(config.codes, config.latent)
         self.quant_conv = nn.Conv2d(often * config.latent, often * config.latent, 1)
         self.post_quant_conv = nn.Conv2d(config.latent, config.latent, 1)
+        if config.direct:
+            self._begin()
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """Nothing is added yet, and the noise of latents is small."""
+        for last in (self.encoder.conv_out, self.decoder.conv_out):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(cast("Tensor", last.bias))
+        for same in (self.quant_conv, self.post_quant_conv):
+            nn.init.dirac_(same.weight)
+            nn.init.zeros_(cast("Tensor", same.bias))
+        cast("Tensor", self.quant_conv.bias)[self.config.latent :] = _QUIET
+
+    @torch.no_grad()
+    def normalise(self, mean: Float[Tensor, " z"], std: Float[Tensor, " z"]) -> None:
+        """Make latents that have this mean and deviation standard; pictures stay what they are.
+
+        Raises:
+            TypeError: of a first stage with a codebook, whose entries would have to move too.
+        """
+        if self.config.kind != "kl":
+            raise TypeError("latents of a codebook cannot be normalised")
+        into, out = self.quant_conv, self.post_quant_conv
+        number = self.config.latent
+        bias = cast("Tensor", into.bias)
+        into.weight[:number] /= std[:, None, None, None]
+        bias[:number] = (bias[:number] - mean) / std
+        bias[number:] -= 2 * std.log()
+        cast("Tensor", out.bias).add_(out.weight[:, :, 0, 0] @ mean)
+        out.weight *= std[None, :, None, None]
 
     def encode(self, picture: Picture) -> Latent:
         """The latent that diffusion works on: before the codebook (VQ), or the mean (KL)."""

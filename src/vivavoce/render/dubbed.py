@@ -55,6 +55,7 @@ def filmed(film: Film, which: str | int, teeth: tuple[Rgb, Points] | None) -> Po
     mouth = prepare_mouth(plain.picture, sitter.landmarks, sitter.shape, sitter.pose, teeth, look_for_teeth=False)
     cache = {
         "first": torch.from_numpy(first.landmarks),
+        "plain": torch.from_numpy(plain.landmarks),
         **{f"person.{field.name}": torch.as_tensor(getattr(person, field.name)) for field in fields(person)},
         **{f"mouth.{name}": value for name, value in mouth.items()},
     }

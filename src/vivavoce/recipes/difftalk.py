@@ -1,0 +1,430 @@
+"""Train DiffTalk's denoiser and what it is told, on latents of a first stage that is trained already.
+
+``VIVAVOCE_FIRST_STAGE`` names the first stage's weights (default ``runs/difftalk-first-stage``); the faces are those of
+:mod:`vivavoce.recipes.lowered`.
+
+The small denoiser tells the clean latent, as a change of the reference, so it begins by painting the reference. What is
+heard is learned first and without pictures, which costs little: the first channels of what the sound becomes are to be
+readings of the lips. While mouths are learned, most of them are told their true readings, as the sound leaves so much
+open that a painter who only hears learns slowly and blurs; the others are told what the sound foretells, as in use.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vivavoce.face.lower import masked
+from vivavoce.face.model import FaceModel
+from vivavoce.motion import lips
+from vivavoce.motion.space import FACE_MESH
+from vivavoce.nets.difftalk import WINDOW, DiffTalk, DiffTalkConfig, Painting, first_stage
+from vivavoce.nets.talk_conditions import TalkConditions, TalkConfig, reach, windowed
+from vivavoce.nets.unet import UNetConfig
+from vivavoce.nets.vae import FirstStage, FirstStageConfig
+from vivavoce.recipes.first_stage import LIPS, decibels, hill
+from vivavoce.recipes.lowered import Chosen, faces, some
+from vivavoce.sampling.painting import clean, paint, seen
+from vivavoce.train.loop import Recipe
+from vivavoce.train.tasks import Objective
+
+STAGE = "VIVAVOCE_FIRST_STAGE"
+READINGS = 8  # of the lips
+JUDGED = 64  # frames of people kept out of training
+STEPS = 4  # of judging
+FEATURES = 162  # of the packaged phone encoder
+EXPRESSION = FACE_MESH.slice("expression")
+TALK = TalkConfig(features=FEATURES, window=8, landmarks=26, centre=128.0, unit=64.0, lips=READINGS)
+PAINTING = Painting("clean", hidden="region", told="upper", window=WINDOW)
+UNET = UNetConfig(
+    context=TALK.context, width=48, multiples=(1, 2, 3), blocks=1, attention=(1, 2), head=24, groups=8, patch=2
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """How much each part counts, and what is left to chance."""
+
+    paint: float = 1.0  # squared difference of latents
+    lips: float = 0.3  # squared difference of foretold readings of the lips
+    around: float = 0.1  # weight of latent pixels outside the painted region; 1 inside
+    mouth: float = 3.0  # added in the middle of the mouth
+    known: float = 0.7  # share of frames told their true readings
+    wrong: float = 0.2  # standard deviation of what is added to those
+    noisiest: float = 0.3  # share of frames that are pure noise, from which painting starts
+    deaf: float = 0.2  # standard deviation of what is added to features, for people and rooms never heard
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """Frames, what was said around them, and pictures of the same people; without pictures, frames to foretell."""
+
+    speech: Float[Tensor, "b r f"]
+    readings: Float[Tensor, "b k"]
+    frames: UInt8[Tensor, "b h w 3"] | None = None  # within the window
+    hidden: UInt8[Tensor, "b h w 3"] | None = None  # the same, masked
+    others: UInt8[Tensor, "b h w 3"] | None = None  # references
+    places: Float[Tensor, "b 68 2"] | None = None
+    painted: Float[Tensor, "b h w"] = field(default_factory=lambda: torch.zeros(0, 1, 1))  # 1 in the painted region
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Frames to paint, and clips to foretell: speech around every frame, and what the lips did."""
+
+    talk: Talk
+    clips: tuple[tuple[Float[Tensor, "t r f"], Float[Tensor, "t k"]], ...]
+    opening: Float[Tensor, " k"]  # readings @ opening = how far the lips are parted
+
+
+class DiffTalkTask:
+    """One player: the denoiser with its conditions."""
+
+    def __init__(self, config: DiffTalkConfig, stage: FirstStage, losses: Losses, judged: Callable[[], Judged]) -> None:
+        self.net = DiffTalk(config)
+        self.net.first_stage = stage.requires_grad_(False).eval()
+        self.losses, self.judged = losses, judged
+        self.learned = nn.ModuleDict({"unet": self.net.unet, "conditions": self.net.conditions})
+
+    def players(self) -> Mapping[str, nn.Module]:
+        """See :class:`vivavoce.train.tasks.Task`."""
+        return {"denoiser": self.learned}
+
+    def objectives(self, batch: Talk, rng: torch.Generator) -> Iterator[Objective]:
+        """See :class:`vivavoce.train.tasks.Task`."""
+        net, losses, config = self.net, self.losses, self.net.config
+        speech = batch.speech + losses.deaf * torch.randn(batch.speech.shape, generator=rng)
+        heard = net.conditions.heard(windowed(speech, config.conditions))
+        parts: dict[str, Tensor] = {}
+        if number := config.conditions.lips:
+            parts["lips"] = (heard[:, :number] - batch.readings).square().mean()
+        if batch.frames is not None:
+            parts["paint"] = self._painted(batch, heard, rng)
+        loss = torch.stack([getattr(losses, name) * value for name, value in parts.items()]).sum()
+        yield Objective("denoiser", loss, {name: float(value.detach()) for name, value in parts.items()})
+
+    def _painted(self, batch: Talk, heard: Float[Tensor, "b w"], rng: torch.Generator) -> Tensor:
+        config, losses = self.net.config, self.losses
+        if number := config.conditions.lips:
+            known = batch.readings + losses.wrong * torch.randn(batch.readings.shape, generator=rng)
+            told = torch.rand(len(heard), 1, generator=rng) < losses.known
+            first = torch.where(told, known, heard[:, :number])
+            heard = torch.cat([first, heard[:, number:]], 1)
+        latent, hidden, other = latents(self.net, batch)
+        context = self.net.conditions.token(heard, places(config, batch))
+        given = seen(self.net, hidden, other)
+        noise = torch.randn(latent.shape, generator=rng)
+        weight = self._weight(batch, latent)
+        if config.painting.predicts == "noise":
+            table = config.schedule.table()
+            step = torch.randint(0, len(table.betas), (len(latent),), generator=rng)
+            x = table.noised(latent.flatten(2), noise.flatten(2), step).view(latent.shape)
+            return (self.net.unet(x, step.float(), given, context) - noise).square().mean()
+        t = torch.rand(len(latent), generator=rng)
+        t = t * (torch.rand(len(t), generator=rng) >= losses.noisiest)
+        x = torch.lerp(noise, latent, t[:, None, None, None])
+        made = clean(self.net, x, t, hidden, other, context)
+        return ((made - latent).square() * weight).mean()
+
+    def _weight(self, batch: Talk, latent: Tensor) -> Float[Tensor, "b 1 h w"]:
+        assert batch.places is not None  # noqa: S101  (frames come with places)
+        factor, (top, _, left, _) = self.net.config.first_stage.factor, self.net.config.painting.window
+        inside = functional.avg_pool2d(batch.painted[:, None], factor)
+        scale = self.net.config.side / 256
+        mouth = batch.places[:, list(LIPS)] * scale / factor - torch.tensor([left, top])
+        weight = self.losses.around + (1 - self.losses.around) * inside
+        weight = weight + self.losses.mouth * hill(mouth, *latent.shape[2:])
+        return weight / weight.mean()
+
+    def judge(self) -> Mapping[str, float]:
+        """How well faces of people kept out of training are painted from what they said.
+
+        ``psnr`` is that of a hill over the mouth, in dB, after ``STEPS`` steps; ``gain`` how much more that is than
+        the reference's; ``below`` how much less than the first stage alone has. ``foretold`` is the correlation of the
+        opening of the lips with the foretold one; mean over clips.
+        """
+        judged = self.judged()
+        made, truth, other, ceiling, near = [], [], [], [], []
+        for part in pieces(judged.talk, 8):
+            drawn, real, beside, best, mouth = self._drawn(part)
+            made.append(drawn), truth.append(real), other.append(beside), ceiling.append(best), near.append(mouth)
+        real, mouth = torch.cat(truth), torch.cat(near)
+
+        def psnr(found: list[Tensor]) -> float:
+            off = (torch.cat(found).clamp(-1, 1) - real).square().mean(1, keepdim=True)
+            return decibels((off * mouth).sum((1, 2, 3)) / mouth.sum((1, 2, 3)))
+
+        figures = {"psnr": psnr(made)}
+        figures |= {"gain": figures["psnr"] - psnr(other), "below": psnr(ceiling) - figures["psnr"]}
+        if self.net.config.conditions.lips:
+            figures["foretold"] = foretold(self.net.conditions, judged)
+        return figures
+
+    def _drawn(self, part: Talk) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What is painted, the truth, the reference, what the first stage makes of the truth, and the mouth's hill."""
+        net, config = self.net, self.net.config
+        assert part.frames is not None and part.others is not None and part.places is not None  # noqa: S101, PT018
+        latent, hidden, other = latents(net, part)
+        context = net.conditions(windowed(part.speech, config.conditions), places(config, part))
+        start = torch.randn(latent.shape, generator=torch.Generator().manual_seed(0))
+        drawn = net.first_stage.decode(paint(net, start, hidden, other, context, steps=STEPS))
+        top, left = (config.first_stage.factor * edge for edge in config.painting.window[::2])
+        mouth = part.places[:, list(LIPS)] * config.side / 256 - torch.tensor([left, top])
+        size = (drawn.shape[2], drawn.shape[3])
+        return drawn, _signed(part.frames), _signed(part.others), net.first_stage.decode(latent), hill(mouth, *size)
+
+    def export(self, out: Path) -> Mapping[str, Any]:
+        """See :class:`vivavoce.train.tasks.Task`."""
+        figures = {name: round(value, 3) for name, value in self.judge().items()}
+        count = sum(p.numel() for p in self.learned.parameters())
+        self.net.half().save(out, f"# DiffTalk\n\nKept out of training: {figures}\n", kept_out=figures)
+        return {"kept_out": figures, "parameters": count}
+
+
+def _signed(pictures: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
+    return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def latents(net: DiffTalk, batch: Talk) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the frames, of the frames masked, and of the references."""
+    assert batch.frames is not None and batch.hidden is not None and batch.others is not None  # noqa: S101, PT018
+    with torch.no_grad():
+        found = net.first_stage.encode(torch.cat([_signed(one) for one in (batch.frames, batch.hidden, batch.others)]))
+    first, second, third = found.chunk(3)
+    return first, second, third
+
+
+def places(config: DiffTalkConfig, batch: Talk) -> Float[Tensor, "b p 2"] | None:
+    """The landmarks that are told."""
+    chosen = config.painting.landmarks
+    return batch.places[:, list(chosen)] if chosen and batch.places is not None else None
+
+
+def pieces(batch: Talk, count: int) -> Iterator[Talk]:
+    """``batch`` in pieces of ``count``."""
+    for at in range(0, len(batch.speech), count):
+        cut = {name: getattr(batch, name) for name in Talk.__slots__}
+        yield Talk(**{name: None if value is None else value[at : at + count] for name, value in cut.items()})
+
+
+def foretold(conditions: TalkConditions, judged: Judged) -> float:
+    """Correlation of the opening of the lips with what the sound foretells of it; mean over clips."""
+    found = []
+    for speech, readings in judged.clips:
+        told = conditions.heard(windowed(speech, conditions.config))[:, : readings.shape[1]]
+        pair = torch.stack([told @ judged.opening, readings @ judged.opening])
+        found.append(float(torch.corrcoef(pair)[0, 1]))
+    return float(np.nanmean(found))
+
+
+def readings_of(rows: Float[Tensor, "t 48"]) -> Float[Tensor, "t k"]:
+    """Readings of the lips of face-mesh/1 rows."""
+    return rows[:, EXPRESSION] @ lips.readings(FaceModel.pretrained(), READINGS)
+
+
+def opening_of() -> Float[Tensor, " k"]:
+    """How far the lips are parted by each reading; least squares."""
+    model = FaceModel.pretrained()
+    return torch.linalg.lstsq(lips.readings(model, READINGS), lips.opening(model)[:, None]).solution[:, 0]
+
+
+def told(chosen: list[Chosen], talk: TalkConfig) -> tuple[Tensor, Tensor]:
+    """Speech around frames, and the readings of their lips."""
+    speech = np.stack([one.clip.around(one.index, *reach(talk)) for one in chosen])
+    rows = np.stack([one.clip.rows[one.clip.frames[one.index]] for one in chosen])
+    readings = torch.from_numpy(rows).float()
+    mirror = lips.mirror_rows(FaceModel.pretrained())
+    seen_so = torch.tensor([one.mirrored for one in chosen])[:, None]
+    return torch.from_numpy(speech), readings_of(torch.where(seen_so, readings @ mirror, readings))
+
+
+def shown(chosen: list[Chosen], config: DiffTalkConfig, rng: np.random.Generator) -> Talk:
+    """Frames to paint, each with another frame of its clip."""
+    model, factor = FaceModel.pretrained(), config.first_stage.factor
+    top, bottom, left, right = (factor * edge for edge in config.painting.window)
+    frames, hidden, others, painted = [], [], [], []
+    for one in chosen:
+        picture, inside = one.picture, one.hidden(model)
+        under = inside if config.painting.hidden == "region" else one.band(model)
+        other = Chosen(one.clip, int(rng.integers(len(one.clip.ends))), one.mirrored).picture
+        pictures = (picture, masked(np.ascontiguousarray(picture), under), other)
+        for found, kept in zip((frames, hidden, others), pictures, strict=True):
+            found.append(kept[top:bottom, left:right])
+        painted.append(inside[top:bottom, left:right])
+    speech, readings = told(chosen, config.conditions)
+    stacked = (torch.from_numpy(np.stack(found)) for found in (frames, hidden, others))
+    at = torch.from_numpy(np.stack([one.landmarks for one in chosen])).float()
+    return Talk(speech, readings, *stacked, at, torch.from_numpy(np.stack(painted)).float())
+
+
+def heard_only(found: tuple[Chosen, ...] | list[Chosen], talk: TalkConfig) -> Talk:
+    """Frames to foretell."""
+    return Talk(*told(list(found), talk))
+
+
+def kept_out(config: DiffTalkConfig) -> Judged:
+    """People to judge by."""
+    rng, aside = np.random.default_rng(0), faces()[1]
+    talk = shown(some(aside, JUDGED, rng, mirror=False), config, rng)
+    clips = tuple(told([Chosen(clip, n) for n in range(len(clip.ends))], config.conditions) for clip in aside)
+    return Judged(talk, clips, opening_of())
+
+
+def small(
+    name: str = "difftalk",
+    painting: Painting = PAINTING,
+    talk: TalkConfig = TALK,
+    unet: UNetConfig = UNET,
+    *,
+    hearing: int = 600,
+    steps: int = 4000,
+    batch: int = 8,
+    losses: Losses | None = None,
+) -> Recipe:
+    """The small denoiser that ships with the package. The first ``hearing`` of ``steps`` have no pictures."""
+    config = DiffTalkConfig(FirstStageConfig(), replace(unet, context=talk.context), talk, painting=painting)
+
+    @cache
+    def whole() -> tuple[DiffTalkConfig, FirstStage]:
+        stage = first_stage(os.environ.get(STAGE, "runs/difftalk-first-stage"))
+        return replace(config, first_stage=stage.config), stage
+
+    @cache
+    def judged() -> Judged:
+        return kept_out(whole()[0])
+
+    def data(seed: int) -> Callable[[int], Talk]:
+        learned, sized = faces()[0], whole()[0]
+
+        def batch_at(step: int) -> Talk:
+            rng = np.random.default_rng((seed, step))
+            if step < hearing:
+                return heard_only(some(learned, 16 * batch, rng), talk)
+            return shown(some(learned, batch, rng), sized, rng)
+
+        return batch_at
+
+    return Recipe(
+        name=name,
+        task=lambda: DiffTalkTask(*whole(), losses or Losses(), judged),
+        data=data,
+        steps=steps,
+        lr={"denoiser": 1e-3},
+        betas=(0.9, 0.99),
+        weight_decay=0.01,
+        warm_up=50,
+        ema=0.995,
+        judge_every=200,
+    )
+
+
+def audio_only() -> Recipe:
+    """Ablation: told what is said, and nothing else; nothing is seen."""
+    talk = replace(TALK, landmarks=0)
+    return small("difftalk-audio", replace(PAINTING, told="none", sees=()), talk)
+
+
+def with_landmarks() -> Recipe:
+    """Ablation: told what is said and landmarks; nothing is seen."""
+    return small("difftalk-landmarks", replace(PAINTING, sees=()))
+
+
+def with_reference() -> Recipe:
+    """Ablation: told everything, and shown the reference alone."""
+    return small("difftalk-reference", replace(PAINTING, sees=("reference",)))
+
+
+def without_smoothing() -> Recipe:
+    """Ablation: no attention over neighbouring frames."""
+    return small("difftalk-plain-audio", talk=replace(TALK, smooth=False))
+
+
+def paper() -> Recipe:
+    """The published denoiser on our own speech features; needs a first stage with three channels, and GPUs."""
+    talk = replace(TALK, landmarks=39, centre=0.0, unit=1.0, lips=0)
+    recipe = small("difftalk-paper", Painting(), talk, UNetConfig(), hearing=0, steps=400_000)
+    slow = replace(recipe, lr={"denoiser": 6.4e-5}, clip_norm=0.1, warm_up=1000, ema=0.9999)
+    return replace(slow, bf16=True, judge_every=5000)
+
+
+def toy() -> Recipe:
+    """A denoiser of drawn faces: seconds long, no data, an untrained first stage."""
+    stage = FirstStageConfig(
+        kind="kl", width=8, multiples=(1,), blocks=1, attention=False, groups=4, fold=4, direct=True
+    )
+    talk = TalkConfig(features=6, window=2, frames=2, seen=8, landmarks=26, centre=16.0, unit=8.0, width=16, lips=2)
+    unet = UNetConfig(
+        context=32, width=16, multiples=(1, 2), blocks=1, attention=(1,), head=8, groups=4, patch=1
+    )
+    painting = replace(PAINTING, window=(0, 8, 0, 8))
+    config = DiffTalkConfig(stage, unet, talk, painting=painting)
+
+    def made() -> FirstStage:
+        torch.manual_seed(0)
+        return FirstStage(stage)
+
+    @cache
+    def judged() -> Judged:
+        talk_of = pretend(8, np.random.default_rng(7), talk)
+        return Judged(talk_of, ((talk_of.speech, talk_of.readings),), torch.tensor([1.0, 0.0]))
+
+    def data(seed: int) -> Callable[[int], Talk]:
+        def batch_at(step: int) -> Talk:
+            found = pretend(8, np.random.default_rng((seed, step)), talk)
+            return Talk(found.speech, found.readings) if step < 40 else found
+
+        return batch_at
+
+    return Recipe(
+        name="toy-difftalk",
+        task=lambda: DiffTalkTask(config, made(), Losses(), judged),
+        data=data,
+        steps=200,
+        lr={"denoiser": 3e-3},
+        warm_up=10,
+        ema=0.98,
+        judge_every=100,
+        facts={"data": "faces drawn from ellipses"},
+    )
+
+
+def pretend(count: int, rng: np.random.Generator, talk: TalkConfig, side: int = 32) -> Talk:
+    """Drawn faces; how far the mouth is open is what is said."""
+    import cv2
+
+    frames, others, painted, points, openings = [], [], [], [], rng.uniform(0, 1, (count, 2))
+    openings[:, 1] = (openings[:, 0] + 0.5) % 1
+    for pair in openings:
+        looks = rng.uniform(60, 255, (3, 3))
+        for opening, found in zip(pair, (frames, others), strict=True):
+            picture = np.full((side, side, 3), looks[0]).astype(np.uint8)
+            cv2.ellipse(picture, (side // 2, side // 2), (side // 3, side // 2 - 2), 0, 0, 360, looks[1].tolist(), -1)
+            axes = (side // 6, 1 + round(opening * side / 8))
+            cv2.ellipse(picture, (side // 2, 2 * side // 3), axes, 0, 0, 360, (0.3 * looks[2]).tolist(), -1)
+            found.append(picture)
+        lower = np.zeros((side, side), np.float32)
+        lower[side // 2 :] = 1
+        painted.append(lower)
+        where = np.full((68, 2), side / 2, np.float32)
+        where[list(LIPS)] = np.array([side / 2, 2 * side / 3]) + rng.uniform(-side / 6, side / 6, (20, 2))
+        points.append(where * 256 / side)
+    before, after = reach(talk)
+    speech = 0.1 * rng.standard_normal((count, before + after + 1, talk.features))
+    speech[:, :, 0] += 4 * openings[:, :1] - 2
+    readings = np.stack([4 * openings[:, 0] - 2, np.zeros(count)], 1)
+    stacks = (torch.from_numpy(np.stack(found)) for found in (frames, [f * np.uint8(1) for f in frames], others))
+    first, hidden, other = stacks
+    inside = torch.from_numpy(np.stack(painted))
+    hidden = (hidden * (1 - inside[..., None])).to(torch.uint8)
+    told_so = (torch.from_numpy(speech).float(), torch.from_numpy(readings).float())
+    return Talk(*told_so, first, hidden, other, torch.from_numpy(np.stack(points)), inside)
