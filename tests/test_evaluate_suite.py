@@ -238,6 +238,14 @@ def test_the_suite_writes_what_it_found(puppet):
     assert results.seen["correlation"] == 0  # the drawn face never moves
 
 
+def test_weights_reach_what_speaks_and_what_follows(puppet, monkeypatch):
+    system, asked = suite.load_system(), []
+    monkeypatch.setattr(suite, "load_system", lambda name, **options: asked.append((name, options)) or system)
+    suite.run(Path("data"), "heldout", puppet, system="moda-liveportrait", weights=Path("w"), report=lambda _: None)
+    assert {name for name, _ in asked} == {"moda-liveportrait", "liveportrait"}
+    assert all(options["weights"] == Path("w") for _, options in asked)
+
+
 def test_what_is_seen_is_compared_with_what_was_meant():
     meant = syllables()
     piece = Seen(meant, 0.5 * np.roll(meant, 2) + 0.01, np.arange(100) > 0)

@@ -247,6 +247,9 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--split", default="heldout", metavar="NAME", help="split to use (default: heldout)")
     command.add_argument("--out", type=Path, default=Path("out/evaluate"), metavar="DIR", help="folder for the tables")
     command.add_argument("--system", default="moda", metavar="NAME", help="talking head to measure (default: moda)")
+    command.add_argument(
+        "--weights", type=Path, metavar="DIR", help="folder with weights, for systems that take any"
+    )
     command.add_argument("--limit", type=whole(1, 1_000_000), metavar="N", help="take the first N clips only")
     command.add_argument("--json", action="store_true", help="report as one JSON object")
 

@@ -56,6 +56,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
             arguments.split,
             arguments.out,
             system=arguments.system,
+            weights=arguments.weights,
             limit=arguments.limit,
             report=_nothing if arguments.json else say,
         )

@@ -37,17 +37,27 @@ SIZE = 512  # px
 WATCHED, LONGEST = 3, 8  # clips that are drawn and tracked again, and the seconds of each that are
 SEEDS = (0, 1, 2)  # one sample each; their figures are averaged
 REENACTED_AT_LEAST = 5.5  # dB of the face over the first frame
+DRAWN_BY = {"moda-liveportrait": "liveportrait"}  # what follows a video with the renderer of what only speaks
 Report = Callable[[str], None]
 
 
 def run(
-    data: Path, split: str, out: Path, *, system: str = "moda", limit: int | None = None, report: Report
+    data: Path,
+    split: str,
+    out: Path,
+    *,
+    system: str = "moda",
+    weights: Path | None = None,
+    limit: int | None = None,
+    report: Report,
 ) -> Results:
     """Measure ``system`` on the talking clips of ``split`` and write ``results.json`` and ``results.md`` into ``out``.
 
-    Tracked clips are kept in ``out/clips``, so a second run is quicker. ``limit`` takes only the first clips.
+    Tracked clips are kept in ``out/clips``, so a second run is quicker. ``weights`` are the system's, where it takes
+    any. ``limit`` takes only the first clips.
     Raises :class:`vivavoce.errors.InputError` when ``data`` has no such clips or none of them shows a face.
     """
+    options: dict[str, Any] = {"size": SIZE} | ({} if weights is None else {"weights": weights})
     out.mkdir(parents=True, exist_ok=True)
     found = recordings(data, kinds=("talking",), split=split)[:limit]
     prepare(found, out / "clips", report)
@@ -55,8 +65,8 @@ def run(
     if not pairs:
         raise InputError(f"no talking clip of split {split!r} in {data} shows a face throughout")
     clips = [clip for _, clip in pairs]
-    redrawn, drawn_by_clip = reenacted(pairs, system, report)
-    talker = load_system(system, size=SIZE)
+    talker = load_system(system, **options)
+    redrawn, drawn_by_clip = reenacted(pairs, system, options, report)
     spoken, spoken_by_clip = spoken_figures(talker, pairs, report)
     results = Results(
         data=str(data.name),
@@ -80,13 +90,13 @@ def _is_mesh(system: System) -> bool:
 
 
 def reenacted(
-    pairs: Sequence[tuple[Recording, Prepared]], system: str, report: Report
+    pairs: Sequence[tuple[Recording, Prepared]], system: str, options: Mapping[str, Any], report: Report
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Self-reenactment over all clips, and by clip; by what draws for ``system``."""
+    """Self-reenactment over all clips, and by clip; by what draws for ``system``, built with ``options``."""
     tracker, total, by_clip = FaceTracker(), Tally(), {}
     for recording, clip in pairs:
-        driven = system if system in DRIVEN else "reenact"
-        whole = load_system(driven, driving=recording.path, relative=True, size=SIZE)
+        driven = system if system in DRIVEN else DRAWN_BY.get(system, "reenact")
+        whole = load_system(driven, driving=recording.path, relative=True, **options)
         plain = MeshRenderer(size=SIZE, paints_mouth=False) if _is_mesh(whole) else None
         tally = compare(recording, clip, whole, plain, size=SIZE, tracker=tracker)
         by_clip[clip.name] = tally.means()
