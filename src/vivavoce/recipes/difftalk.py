@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -35,6 +35,7 @@ from vivavoce.nets.vae import FirstStage, FirstStageConfig
 from vivavoce.recipes.first_stage import LIPS, decibels, hill
 from vivavoce.recipes.lowered import Chosen, faces, some
 from vivavoce.sampling.painting import clean, paint, seen
+from vivavoce.speech.encoder import CHANNELS
 from vivavoce.train.loop import Recipe
 from vivavoce.train.tasks import Objective
 
@@ -42,9 +43,8 @@ STAGE = "VIVAVOCE_FIRST_STAGE"
 READINGS = 8  # of the lips
 JUDGED = 64  # frames of people kept out of training
 STEPS = 4  # of judging
-FEATURES = 162  # of the packaged phone encoder
 EXPRESSION = FACE_MESH.slice("expression")
-TALK = TalkConfig(features=FEATURES, window=8, landmarks=26, centre=128.0, unit=64.0, lips=READINGS)
+TALK = TalkConfig(features=len(CHANNELS), window=8, landmarks=26, centre=128.0, unit=64.0, lips=READINGS)
 PAINTING = Painting("clean", hidden="region", told="upper", window=WINDOW)
 UNET = UNetConfig(
     context=TALK.context, width=48, multiples=(1, 2, 3), blocks=1, attention=(1, 2), head=24, groups=8, patch=2
@@ -227,9 +227,16 @@ def foretold(conditions: TalkConditions, judged: Judged) -> float:
     return float(np.nanmean(found))
 
 
-def readings_of(rows: Float[Tensor, "t 48"]) -> Float[Tensor, "t k"]:
-    """Readings of the lips of face-mesh/1 rows."""
-    return rows[:, EXPRESSION] @ lips.readings(FaceModel.pretrained(), READINGS)
+def readings_of(rows: Float[Tensor, "t 48"], mirrored: Bool[Tensor, " t"]) -> Float[Tensor, "t k"]:
+    """Readings of the lips of face-mesh/1 rows, some of them seen in a mirror."""
+    reader, mirror = _readers()
+    return torch.where(mirrored[:, None], rows @ mirror, rows)[:, EXPRESSION] @ reader
+
+
+@cache
+def _readers() -> tuple[Float[Tensor, "32 k"], Float[Tensor, "48 48"]]:
+    model = FaceModel.pretrained()
+    return lips.readings(model, READINGS), lips.mirror_rows(model)
 
 
 def opening_of() -> Float[Tensor, " k"]:
@@ -242,10 +249,8 @@ def told(chosen: list[Chosen], talk: TalkConfig) -> tuple[Tensor, Tensor]:
     """Speech around frames, and the readings of their lips."""
     speech = np.stack([one.clip.around(one.index, *reach(talk)) for one in chosen])
     rows = np.stack([one.clip.rows[one.clip.frames[one.index]] for one in chosen])
-    readings = torch.from_numpy(rows).float()
-    mirror = lips.mirror_rows(FaceModel.pretrained())
-    seen_so = torch.tensor([one.mirrored for one in chosen])[:, None]
-    return torch.from_numpy(speech), readings_of(torch.where(seen_so, readings @ mirror, readings))
+    mirrored = torch.tensor([one.mirrored for one in chosen])
+    return torch.from_numpy(speech), readings_of(torch.from_numpy(rows).float(), mirrored)
 
 
 def shown(chosen: list[Chosen], config: DiffTalkConfig, rng: np.random.Generator) -> Talk:
@@ -363,9 +368,7 @@ def toy() -> Recipe:
         kind="kl", width=8, multiples=(1,), blocks=1, attention=False, groups=4, fold=4, direct=True
     )
     talk = TalkConfig(features=6, window=2, frames=2, seen=8, landmarks=26, centre=16.0, unit=8.0, width=16, lips=2)
-    unet = UNetConfig(
-        context=32, width=16, multiples=(1, 2), blocks=1, attention=(1,), head=8, groups=4, patch=1
-    )
+    unet = UNetConfig(context=32, width=16, multiples=(1, 2), blocks=1, attention=(1,), head=8, groups=4, patch=1)
     painting = replace(PAINTING, window=(0, 8, 0, 8))
     config = DiffTalkConfig(stage, unet, talk, painting=painting)
 

@@ -31,7 +31,7 @@ from vivavoce.nets.talk_conditions import windowed
 from vivavoce.render.aligned import image, tensor
 from vivavoce.render.footage import mirrored
 from vivavoce.render.likeness import likeness, named
-from vivavoce.render.mesh import MeshRenderer
+from vivavoce.render.mesh import MeshRenderer, shown
 from vivavoce.render.shots import AHEAD, CLIP_BYTES, Rgb, Shot, shots
 from vivavoce.sampling.ddim import Kept
 from vivavoce.sampling.painting import MOST_STEPS, paint
@@ -89,8 +89,9 @@ class LatentRenderer:
             InputError: as there, and when the picture given as the reference shows no face.
         """
         portrait = self.mesh.portrait(source)
-        whole, points = _most_frontal(self.mesh, portrait)
-        return self._with_reference(portrait, whole, points)
+        turned = portrait.reference[:, FACE_MESH.slice("rotation")].abs().sum(1)
+        plain = shown(portrait, int(turned.argmin()))
+        return self._with_reference(portrait, plain.picture, plain.landmarks)
 
     def filmed(self, film: Film) -> Portrait:
         """See :class:`vivavoce.system.FilmRenderer`.
@@ -106,13 +107,13 @@ class LatentRenderer:
         return self.mesh.follow(pictures)
 
     def frames(self, portrait: Portrait, drives: Iterable[Drive]) -> Iterator[Frames]:
-        """See :class:`vivavoce.system.Renderer`. Frames are painted one by one: each may be the next one's reference."""
+        """See :class:`vivavoce.system.Renderer`. Frames are painted one by one: each may be the next reference."""
         if portrait.film is None:
             return self._over_mesh(portrait, drives)
         return self._into_film(portrait, portrait.film, drives)
 
     def _over_mesh(self, portrait: Portrait, drives: Iterable[Drive]) -> Iterator[Frames]:
-        painter, landmarks = Painter(self, portrait), _landmarks(self.mesh, portrait)
+        painter, landmarks = Painter(self, portrait), _landmarks(portrait)
         coming = list[tuple[Tensor, Tensor, Heard]]()  # motion row and what is heard, of frames not yet drawn
 
         def noted() -> Iterator[Drive]:
@@ -135,15 +136,15 @@ class LatentRenderer:
         with closing(Background(seen, AHEAD)) as ahead:
             coming = iter(ahead)
             for drive in drives:
-                heard, shown = self.hear(drive.audio), list[Tensor]()
+                heard, made = self.hear(drive.audio), list[Tensor]()
                 for row, rows in zip(drive.motion.rows, heard.rows, strict=True):
-                    shown.append(tensor(_in_shot(painter, next(coming), at + len(shown), row, rows, heard.key)))
-                    if shown[0].numel() * (len(shown) + 1) > CLIP_BYTES:
-                        yield Frames(Span(at, at + len(shown)), torch.stack(shown))
-                        at, shown = at + len(shown), []
-                if shown:
-                    yield Frames(Span(at, at + len(shown)), torch.stack(shown))
-                    at += len(shown)
+                    made.append(tensor(_in_shot(painter, next(coming), at + len(made), row, rows, heard.key)))
+                    if made[0].numel() * (len(made) + 1) > CLIP_BYTES:
+                        yield Frames(Span(at, at + len(made)), torch.stack(made))
+                        at, made = at + len(made), []
+                if made:
+                    yield Frames(Span(at, at + len(made)), torch.stack(made))
+                    at += len(made)
 
     def _with_reference(self, portrait: Portrait, picture: Rgb, points: Points) -> Portrait:
         if self.reference is not None:
@@ -181,7 +182,7 @@ class Painter:
         conditions = renderer.networks.config.conditions
         self.readings = lips.readings(self.model, conditions.lips) if conditions.lips else torch.zeros(32, 0)
 
-    def painted(  # noqa: PLR0913  (all that a frame follows from)
+    def painted(
         self,
         picture: Rgb,
         landmarks: Points,
@@ -255,18 +256,11 @@ def _in_shot(painter: Painter, shot: Shot, n: int, row: Tensor, rows: Tensor, ke
     return painter.painted(shot.picture, shot.landmarks, n, row, rows, key, shot.seen)
 
 
-def _most_frontal(mesh: MeshRenderer, portrait: Portrait) -> tuple[Rgb, Points]:
-    """The picture of a portrait in which the head is turned least, as it is shown, and the landmarks in it."""
-    n = int(portrait.reference[:, FACE_MESH.slice("rotation")].abs().sum(1).argmin())
-    shown = mesh.shown(portrait, n)
-    return shown.picture, shown.landmarks
-
-
-def _landmarks(mesh: MeshRenderer, portrait: Portrait) -> Callable[[int, Tensor], Points]:
+def _landmarks(portrait: Portrait) -> Callable[[int, Tensor], Points]:
     """Landmarks of frame n of the stream, whose motion is a row, in pixels of what is shown."""
     if len(portrait.source) > 1:  # above the mouth its own
-        return lambda n, _: mesh.shown(portrait, mirrored(n, len(portrait.source))).landmarks
-    model, (left, top) = FaceModel.pretrained(), mesh.shown(portrait, 0).corner
+        return lambda n, _: shown(portrait, mirrored(n, len(portrait.source))).landmarks
+    model, (left, top) = FaceModel.pretrained(), shown(portrait, 0).corner
     sitter = likeness(portrait.cache["landmarks"][0].numpy(), model, portrait.reference[0].double().numpy())
 
     def posed(_: int, row: Tensor) -> Points:

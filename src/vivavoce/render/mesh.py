@@ -37,6 +37,25 @@ Paint = Callable[..., None]  # paint_mouth with the person's mouth filled in
 Draw = Callable[[int, Row, Paint | None, np.ndarray], None]  # frame index, motion, mouth, uint8 [3 H W] to write
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One picture of a portrait as it is put out before anything moves."""
+
+    picture: UInt8[np.ndarray, "h w 3"]
+    landmarks: Float[np.ndarray, "478 3"]  # in its pixels
+    corner: tuple[int, int]  # left, top of the region that is redrawn
+
+
+def shown(portrait: Portrait, n: int) -> Shown:
+    """Picture ``n`` of a portrait that the mesh renderer prepared."""
+    framing = _framing_of(portrait)
+    left, top, _, _ = framing.region
+    points = portrait.cache["landmarks"][n].numpy() + np.array([left, top, 0.0])
+    if len(portrait.source) == 1:
+        return Shown(portrait.cache["picture"].numpy(), points, (left, top))
+    return Shown(framing.picture(_image(portrait.source[n])), points, (left, top))
+
+
 @dataclass(frozen=True)
 class MeshRenderer:
     """Draws face-mesh/1 motion of one portrait."""

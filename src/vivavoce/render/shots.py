@@ -30,12 +30,12 @@ Rgb = UInt8[np.ndarray, "h w 3"]
 
 SEARCHED = 50  # first frames of a film in which a face must be seen
 FADE = 4  # frames over which new lips come and go where the face is lost
-_AHEAD = 6  # pictures tracked before they are drawn
+AHEAD = 6  # pictures tracked before they are drawn
 _GROWN = 1.2  # of the jaw line, as a multiple of its distance from the mouth: what moves with the chin lies inside
 _FEATHER = 0.045  # standard deviation of the mask's edge in face widths
 _CHEEKS = (234, 227, 50, 36, 98, 2, 327, 266, 280, 447, 454)  # the upper border: ear, cheek, under the nose, ear
 _JAW = list(OVAL[OVAL.index(454) + 1 : OVAL.index(234)])  # from ear to ear, below
-_CLIP_BYTES = 48 << 20  # of pictures handed out at once
+CLIP_BYTES = 48 << 20  # of pictures handed out at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,13 @@ def redrawn(seen: Iterator[tuple[Shot, Own]], drives: Iterable[Drive], draw: Red
     ``draw`` gives the whole picture; what it changes outside :func:`patch` is not looked at. Pictures are read and
     tracked in a thread of their own.
     """
-    with closing(Background(seen, _AHEAD)) as ahead:
+    with closing(Background(seen, AHEAD)) as ahead:
         coming = iter(ahead)
         for drive in drives:
             at, rows = drive.motion.span.start, list(drive.motion.rows)
             while rows:
                 shown = [_with_new_lips(*next(coming), rows.pop(0), draw)]
-                at_once = max(1, _CLIP_BYTES // shown[0].nbytes)
+                at_once = max(1, CLIP_BYTES // shown[0].nbytes)
                 while rows and len(shown) < at_once:
                     shown.append(_with_new_lips(*next(coming), rows.pop(0), draw))
                 yield Frames(Span(at, at + len(shown)), torch.from_numpy(np.stack(shown)))
