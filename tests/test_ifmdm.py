@@ -1,11 +1,15 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from vivavoce import weights
 from vivavoce.cli import main
+from vivavoce.data import codes
+from vivavoce.data.clips import Recording
+from vivavoce.data.prepare import Prepared
 from vivavoce.errors import InputError
 from vivavoce.media.read import read_source
 from vivavoce.motion.chunks import LiveControl, MotionControl
@@ -73,3 +77,19 @@ def test_weights_that_do_not_fit_are_refused(folder, tmp_path):
         load("if-mdm", weights=folder, guidance_audio=9.0)
     with pytest.raises(InputError, match="1 to 1000 steps"):
         load("if-mdm", weights=folder, steps=0)
+
+
+def test_prepare_reads_the_codes_of_prepared_clips(folder, tmp_path, monkeypatch, capsys):
+    frames = torch.randint(0, 255, (5, 3, 200, 200), dtype=torch.uint8)
+    landmarks = np.random.default_rng(0).uniform(60, 140, (5, 478, 3)).astype(np.float32)
+    rows, valid = np.zeros((5, 48), np.float32), np.ones(5, bool)
+    clip = Prepared("c", "s", "train", "driving", "none", landmarks, rows, valid, np.zeros(0, np.float32))
+    recording = Recording(tmp_path / "c.mp4", "driving", "train", "s", "none", 0)
+    stranger = replace(recording, path=tmp_path / "d.mp4")  # never prepared
+    monkeypatch.setattr("vivavoce.data.clips.recordings", lambda *_a, **_k: [recording, stranger])
+    monkeypatch.setattr("vivavoce.recipes.moda.clips", lambda: (clip,))
+    monkeypatch.setattr(codes, "read_video", lambda *_a: iter(frames))
+    assert main(["prepare", str(tmp_path), "--weights", str(folder), "--out", str(tmp_path / "codes")]) == 0
+    assert [file.name for file in (tmp_path / "codes").iterdir()] == ["c.npz"]
+    assert codes.load(tmp_path / "codes" / "c.npz").codes.shape == (5, 20)
+    assert "c: 5 frames" in capsys.readouterr().err

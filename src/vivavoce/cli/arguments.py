@@ -232,7 +232,7 @@ def _prepare(command: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("runs/motion"), metavar="DIR", help="where one file a clip goes"
     )
     command.add_argument(
-        "--weights", type=Path, metavar="DIR", help="imported LivePortrait weights: measure motion in their space"
+        "--weights", type=Path, metavar="DIR", help="weights of a LivePortrait or if-mdm renderer: motion in its space"
     )
 
 
@@ -247,9 +247,7 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--split", default="heldout", metavar="NAME", help="split to use (default: heldout)")
     command.add_argument("--out", type=Path, default=Path("out/evaluate"), metavar="DIR", help="folder for the tables")
     command.add_argument("--system", default="moda", metavar="NAME", help="talking head to measure (default: moda)")
-    command.add_argument(
-        "--weights", type=Path, metavar="DIR", help="folder with weights, for systems that take any"
-    )
+    command.add_argument("--weights", type=Path, metavar="DIR", help="folder with weights, for systems that take any")
     command.add_argument("--limit", type=whole(1, 1_000_000), metavar="N", help="take the first N clips only")
     command.add_argument("--json", action="store_true", help="report as one JSON object")
 

@@ -80,15 +80,33 @@ def prepare(arguments: argparse.Namespace) -> int:
     from vivavoce.data.prepare import prepare as prepare_all
 
     if arguments.weights:
-        from vivavoce.data.keypoints import prepare as prepare_keypoints
-        from vivavoce.nets.liveportrait import Networks
-        from vivavoce.render.keypoint import KeypointRenderer
-
-        renderer = KeypointRenderer(Networks.load(arguments.weights))
-        prepare_keypoints(recordings(arguments.data, kinds=("talking",)), renderer, arguments.out, say)
+        _prepare_with(arguments)
         return 0
     prepare_all(recordings(arguments.data, kinds=("talking", "driving")), arguments.out, say)
     return 0
+
+
+def _prepare_with(arguments: argparse.Namespace) -> None:
+    """Motion as networks see it whose weights are given."""
+    from vivavoce.data.clips import recordings
+    from vivavoce.systems import ifmdm
+
+    if any((arguments.weights / file).is_file() for file in ifmdm.FILES):
+        from vivavoce.data import codes
+        from vivavoce.recipes.moda import clips
+        from vivavoce.render.implicit import ImplicitRenderer
+
+        known = {clip.name: clip for clip in clips()}
+        found = recordings(arguments.data, kinds=("talking", "driving"))
+        pairs = ((recording, known[recording.name]) for recording in found if recording.name in known)
+        codes.extract(pairs, ImplicitRenderer(ifmdm.networks(arguments.weights, "auto")), arguments.out, say)
+        return
+    from vivavoce.data.keypoints import prepare as prepare_keypoints
+    from vivavoce.nets.liveportrait import Networks
+    from vivavoce.render.keypoint import KeypointRenderer
+
+    renderer = KeypointRenderer(Networks.load(arguments.weights))
+    prepare_keypoints(recordings(arguments.data, kinds=("talking",)), renderer, arguments.out, say)
 
 
 def train(arguments: argparse.Namespace) -> int:
