@@ -16,6 +16,7 @@ BUILT_IN = {
     "moda": "vivavoce.systems.moda:assemble",
     "moda-liveportrait": "vivavoce.systems.moda_liveportrait:assemble",
     "if-mdm": "vivavoce.systems.ifmdm:assemble",
+    "difftalk": "vivavoce.systems.difftalk:assemble",
 }
 # What follows a driving video instead of speech: chosen when ``driving=PATH`` is given, or where nothing of the name
 # speaks.

@@ -96,6 +96,7 @@ def _animate(command: argparse.ArgumentParser) -> None:
         "--motion-std", type=number(0.01, 1.0), metavar="X", help="how lively: 0.1 calm, 0.3 lively (if-mdm)"
     )
     _imported(command)
+    _painted(command)
     _appearance(command)
 
 
@@ -173,7 +174,32 @@ def _dub(command: argparse.ArgumentParser) -> None:
     command.add_argument("--teeth", type=Path, metavar="PHOTO", help="photo of the same person showing teeth")
     command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to compute (default: auto)")
     command.add_argument("--backend", metavar="NAME", help="how to run the networks (default: the fastest here)")
+    command.add_argument("--weights", type=Path, metavar="DIR", help="folder with weights (difftalk)")
+    command.add_argument("--steps", type=whole(1, 1000), metavar="N", help="calls of the network per frame (difftalk)")
+    _painted(command)
     _mouth_gain(command)
+
+
+def _painted(command: argparse.ArgumentParser) -> None:
+    """Options of the system that paints lower faces."""
+    command.add_argument(
+        "--reference", type=Path, metavar="PHOTO", help="photo of the same person to paint the mouth after (difftalk)"
+    )
+    command.add_argument(
+        "--progressive",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="paint each frame after the one before (difftalk; default: yes)",
+    )
+    command.add_argument(
+        "--anchor",
+        type=whole(0, 100_000),
+        metavar="N",
+        help="go back to the reference every N frames, 0 for never (difftalk; default: 50)",
+    )
+    command.add_argument(
+        "--lips", choices=("heard", "motion"), help="who says how lips move: DiffTalk (default) or moda (difftalk)"
+    )
 
 
 def _mouth_gain(command: argparse.ArgumentParser) -> None:

@@ -42,6 +42,7 @@ PIECE = 16_000  # samples of silence at a time
 OPTIONS = (
     "size", "crop", "face", "device", "backend", "weights", "speech", "steps", "stitch", "precision", "batch",
     "region", "retarget", "close_lips", "multiplier", "motion_mean", "motion_std",
+    "progressive", "anchor", "lips",
 )  # fmt: skip
 CHANGES = ("pose_scale", "pose", "mouth_gain", "blink_rate", "gaze")  # options that are fields of Edit
 
@@ -124,7 +125,10 @@ def given_options(arguments: argparse.Namespace, **more: Any) -> dict[str, Any]:
         changes["pose_scale"] = 0.0
     changes = {name: value for name, value in changes.items() if value is not None}
     options = {name: getattr(arguments, name, None) for name in OPTIONS}
-    options |= {"teeth": read_image(arguments.teeth) if arguments.teeth else None, **more}
+    for photo in ("teeth", "reference"):
+        path = getattr(arguments, photo, None)
+        options[photo] = read_image(path) if path else None
+    options |= more
     options["edit"] = Edit(**changes) if changes else None
     return {name: value for name, value in options.items() if value is not None}
 
