@@ -62,7 +62,7 @@ class Losses:
     known: float = 0.7  # share of frames told their true readings
     wrong: float = 0.2  # standard deviation of what is added to those
     noisiest: float = 0.3  # share of frames that are pure noise, from which painting starts
-    deaf: float = 0.2  # standard deviation of what is added to features, for people and rooms never heard
+    deaf: float = 0.4  # standard deviation of what is added to features, for people and rooms never heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,8 +291,8 @@ def small(
     talk: TalkConfig = TALK,
     unet: UNetConfig = UNET,
     *,
-    hearing: int = 600,
-    steps: int = 4000,
+    hearing: int = 200,
+    steps: int = 3000,
     batch: int = 8,
     losses: Losses | None = None,
 ) -> Recipe:
@@ -412,7 +412,7 @@ def pretend(count: int, rng: np.random.Generator, talk: TalkConfig, side: int = 
         for opening, found in zip(pair, (frames, others), strict=True):
             picture = np.full((side, side, 3), looks[0]).astype(np.uint8)
             cv2.ellipse(picture, (side // 2, side // 2), (side // 3, side // 2 - 2), 0, 0, 360, looks[1].tolist(), -1)
-            axes = (side // 6, 1 + round(opening * side / 8))
+            axes = (side // 5, 1 + round(opening * side / 5))
             cv2.ellipse(picture, (side // 2, 2 * side // 3), axes, 0, 0, 360, (0.3 * looks[2]).tolist(), -1)
             found.append(picture)
         lower = np.zeros((side, side), np.float32)

@@ -124,7 +124,7 @@ class FirstStageTask:
 
 def decibels(squared: Float[Tensor, " n"]) -> float:
     """Mean peak signal-to-noise ratio of pictures in [-1, 1] with these mean squared differences."""
-    return float((10 * (PEAK**2 / squared.clamp_min(1e-8)).log10()).mean())
+    return float((10 * (PEAK**2 / squared.detach().clamp_min(1e-8)).log10()).mean())
 
 
 def hill(points: Float[Tensor, "b n 2"], height: int, width: int) -> Float[Tensor, "b 1 h w"]:
@@ -151,7 +151,7 @@ def framed(chosen: list[Chosen]) -> Pictures:
 
 
 def small(
-    name: str = FIRST_STAGE, config: FirstStageConfig = SMALL, losses: Losses | None = None, *, steps: int = 1500
+    name: str = FIRST_STAGE, config: FirstStageConfig = SMALL, losses: Losses | None = None, *, steps: int = 260
 ) -> Recipe:
     """The first stage that ships with the package."""
 
@@ -173,7 +173,7 @@ def small(
         weight_decay=0.0,
         warm_up=30,
         ema=0.99,
-        judge_every=200,
+        judge_every=130,
         facts={"side": SIDE, "kept_out_people": JUDGES},
     )
 
