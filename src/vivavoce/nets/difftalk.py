@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -51,9 +51,9 @@ class Painting:
     """What the denoiser sees and what its output means. The defaults are DiffTalk's."""
 
     # "noise": of the noise table. "clean": the output added to the reference is the clean latent, on straight paths.
-    predicts: Literal["noise", "clean"] = "noise"
-    hidden: Literal["band", "region"] = "band"  # of vivavoce.face.lower: what of the frame is masked
-    told: Literal["published", "upper", "none"] = "published"  # landmarks
+    predicts: str = "noise"
+    hidden: str = "band"  # or "region", of vivavoce.face.lower: what of the frame is masked
+    told: str = "published"  # landmarks; or "upper", or "none"
     window: tuple[int, int, int, int] = (0, 64, 0, 64)  # first and last row, first and last column that are painted
     sees: tuple[str, ...] = ("masked", "reference")  # of the two latents; another is zeros: to compare with
 
