@@ -91,11 +91,16 @@ def test_landmarks_that_the_flow_carries_home_are_not_astray():
     moved = torch.tensor([0.1, -0.05])
     axis = (torch.arange(64) + 0.5) / 32 - 1
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).expand(2, -1, -1, -1)
-    assert implicit.astray(grid - moved, here + moved, here) < 1e-5
-    torch.testing.assert_close(implicit.astray(grid, here + moved, here), torch.tensor(0.15))
+    alike = torch.ones(5)
+    assert implicit.astray(grid - moved, here + moved, here, alike) < 1e-5
+    torch.testing.assert_close(implicit.astray(grid, here + moved, here, alike), torch.tensor(0.15))
     outside = here.clone()
     outside[:, 0] = 2.0  # what is not in the picture does not count
-    torch.testing.assert_close(implicit.astray(grid, here + moved, outside), torch.tensor(0.15))
+    torch.testing.assert_close(implicit.astray(grid, here + moved, outside, alike), torch.tensor(0.15))
+    there = here.clone()
+    there[:, 1] += moved
+    counts = torch.tensor([1.0, 3.0, 1.0, 1.0, 1.0])
+    torch.testing.assert_close(implicit.astray(grid, there, here, counts), torch.tensor(0.15 * 3 / 7))
 
 
 def test_mouth_and_person_count_more():

@@ -32,7 +32,7 @@ from vivavoce.data import crops
 from vivavoce.data.crops import Crops
 from vivavoce.data.posed import posed
 from vivavoce.errors import InputError
-from vivavoce.face.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from vivavoce.face.mesh import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from vivavoce.nets.critic import Critic, CriticConfig, deceit, hinge, unlikeness
 from vivavoce.nets.lia import Lia, LiaConfig
 from vivavoce.nets.lia_start import start_as_source
@@ -63,6 +63,7 @@ class Losses:
     background: float = 0.2  # weight of a place where nobody is; 1 where a person is
     mouth: float = 4.0  # added in the middle of the mouth
     eyes: float = 1.5  # added in the middle of each eye
+    lips: float = 8.0  # landmarks of the lips count that many times: they move little, but that is what is looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,9 @@ class ImplicitTask:
         start_as_source(self.lia)
         self.tells = nn.Linear(config.motion, 2 * LANDMARKS, bias=False)  # change of the code -> of the landmarks
         self.losses, self.judged = losses, judged
+        counts = torch.ones(LANDMARKS)
+        counts[[*OUTER_LIPS, *INNER_LIPS]] = losses.lips
+        self.counts = counts / counts.sum()
 
     def players(self) -> Mapping[str, nn.Module]:
         """See :class:`vivavoce.train.tasks.Task`."""
@@ -96,7 +100,8 @@ class ImplicitTask:
         appearance, code = self.lia.seen(shown.flatten(0, 1))
         other = _exchanged(code.unflatten(0, (-1, 2)))
         told = {
-            "telling": (self.tells(other - code).unflatten(1, (-1, 2)) - (there - here)).abs().sum(-1).mean(),
+            "telling": (self.tells(other - code).unflatten(1, (-1, 2)) - (there - here)).abs().sum(-1).mean(0)
+            @ self.counts.to(code.device),
             "range": functional.relu(self.lia.encoder.read(appearance.latent).abs() - 1).square().mean(),
         }
         if batch.codes_only:
@@ -111,7 +116,7 @@ class ImplicitTask:
             "reconstruction": difference(drawn, real, weight),
             "perceptual": unlikeness(self.critic(real), opinions),
             "adversarial": deceit(opinions),
-            "guidance": astray(painted.flow, there, here),
+            "guidance": astray(painted.flow, there, here, self.counts.to(here.device)),
             **told,
         }
         yield self._objective(parts)
@@ -177,13 +182,19 @@ def difference(
 
 
 def astray(
-    flow: Float[Tensor, "b h w 2"], there: Float[Tensor, "b n 2"], here: Float[Tensor, "b n 2"]
+    flow: Float[Tensor, "b h w 2"],
+    there: Float[Tensor, "b n 2"],
+    here: Float[Tensor, "b n 2"],
+    counts: Float[Tensor, " n"],
 ) -> Float[Tensor, ""]:
-    """How far the flow at landmarks ``there`` in the target points from the same landmarks ``here`` in the source."""
+    """How far the flow at landmarks ``there`` in the target points from the same landmarks ``here`` in the source.
+
+    A mean over what both pictures show, in which each landmark counts as ``counts`` says.
+    """
     told = functional.grid_sample(flow.movedim(-1, 1), there[:, None], align_corners=False, padding_mode="border")
-    inside = (there.abs().amax(-1) < 1) & (here.abs().amax(-1) < 1)
+    inside = ((there.abs().amax(-1) < 1) & (here.abs().amax(-1) < 1)) * counts
     off = (told[:, :, 0].movedim(1, -1) - here).abs().sum(-1)
-    return (off * inside).sum() / inside.sum().clamp_min(1)
+    return (off * inside).sum() / inside.sum().clamp_min(1e-6)
 
 
 def weighed(
