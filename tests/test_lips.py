@@ -59,3 +59,11 @@ def test_readings_of_the_lips_have_unit_energy_and_fall():
     energy = read.square().sum(0)
     assert float(energy.sum()) == pytest.approx(1, abs=1e-5)
     assert (energy.diff() <= 1e-6).all()
+
+
+def test_readings_have_unit_variance_and_tell_the_opening():
+    found = lips.readings(MODEL, 8)
+    torch.testing.assert_close(found.square().sum(0), torch.ones(8))  # coefficients are white over the training clips
+    weights = torch.linalg.lstsq(found, lips.opening(MODEL)[:, None])
+    left = found @ weights.solution - lips.opening(MODEL)[:, None]
+    assert left.norm() < 0.2 * lips.opening(MODEL).norm()

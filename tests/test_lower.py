@@ -129,3 +129,9 @@ def test_masking_blackens_what_is_hidden_and_nothing_else():
     out = lower.masked(picture, hidden)
     assert not out[hidden].any()
     assert np.array_equal(out[~hidden], picture[~hidden])
+
+
+def test_mirrored_landmarks_are_the_models_own_pairs():
+    pairs = FaceModel.pretrained().mirrored_points
+    assert sorted(lower.MIRRORED) == list(range(68))
+    assert [pairs[lower.POINTS[n]] for n in range(68)] == [lower.POINTS[m] for m in lower.MIRRORED]

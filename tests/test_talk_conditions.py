@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vivavoce.nets.talk_conditions import AudioAttention, TalkConditions, TalkConfig
+from vivavoce.nets.talk_conditions import AudioAttention, TalkConditions, TalkConfig, reach, windowed
 
 
 def given(config, batch=2):
@@ -68,3 +68,28 @@ def test_landmarks_must_be_given_exactly_where_they_are_used():
         TalkConditions()(speech)
     with pytest.raises(ValueError, match="0 landmarks"):
         TalkConditions(TalkConfig(landmarks=0))(speech, places)
+
+
+@pytest.mark.parametrize(("window", "frames"), [(8, 8), (1, 8), (4, 2), (16, 1)])
+def test_windows_around_a_frame_overlap_and_its_own_row_is_in_the_middle(window, frames):
+    config = TalkConfig(features=2, window=window, frames=frames)
+    before, after = reach(config)
+    rows = torch.arange(-before, after + 1.0)[None, :, None].expand(3, -1, 2)
+    found = windowed(rows, config)
+    assert found.shape == (3, frames, window, 2)
+    assert torch.equal(found[0, frames // 2, window // 2], torch.zeros(2))
+    assert (found[0, 0, 0, 0], found[0, -1, -1, 0]) == (-before, after)
+    assert torch.equal(found.diff(dim=1), torch.ones_like(found[:, 1:]))
+
+
+@torch.inference_mode()
+def test_a_token_is_what_was_heard_and_the_landmarks():
+    config = TalkConfig(features=4, window=2, frames=2, seen=8, landmarks=3)
+    conditions = TalkConditions(config)
+    speech, places = given(config)
+    heard = conditions.heard(speech)
+    assert torch.equal(conditions.token(heard, places), conditions(speech, places))
+    other = heard.clone()
+    other[:, 0] += 1
+    off = conditions.token(other, places) - conditions(speech, places)
+    assert torch.equal(off.abs().sum((0, 1)) > 0, torch.arange(128) == 0)

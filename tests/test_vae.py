@@ -91,3 +91,49 @@ def test_maps_are_doubled_by_repetition_and_halved_from_the_top_left():
 def test_attention_can_be_left_out():
     assert any("attn" in key for key in FirstStage(SMALL).state_dict())
     assert not any("attn" in key for key in FirstStage(FirstStageConfig(width=32, attention=False)).state_dict())
+
+
+DIRECT = FirstStageConfig("kl", width=16, multiples=(1,), blocks=1, attention=False, groups=4, fold=4, direct=True)
+
+
+def test_folded_pictures_pass_at_the_latents_size():
+    stage = FirstStage(DIRECT)
+    sizes = []
+    for module in stage.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda _, __, out: sizes.append(out.shape[-1]))
+    latent = stage.encode(torch.zeros(1, 3, 32, 48))
+    assert DIRECT.factor == 4
+    assert latent.shape == (1, 3, 8, 12)
+    assert stage.decode(latent).shape == (1, 3, 32, 48)
+    assert set(sizes) == {12}
+
+
+@torch.inference_mode()
+def test_direct_latents_begin_as_the_small_picture_and_are_made_large():
+    stage = FirstStage(DIRECT)
+    picture = torch.nn.functional.avg_pool2d(torch.rand(2, 3, 36, 36), 5, 1, 2)[..., :32, :32] * 2 - 1
+    torch.testing.assert_close(stage.encode(picture), functional.avg_pool2d(picture, 4))
+    flat = torch.full((1, 3, 32, 32), 0.3)
+    torch.testing.assert_close(stage.decode(stage.encode(flat)), flat)
+    with pytest.raises(ValueError, match="begin as the small picture"):
+        FirstStageConfig(direct=True)
+
+
+@torch.inference_mode()
+def test_latents_are_made_standard_and_pictures_stay():
+    torch.manual_seed(0)
+    stage = FirstStage(DIRECT)
+    for last in (stage.encoder.conv_out, stage.decoder.conv_out):
+        torch.nn.init.normal_(last.weight, std=0.05)
+    pictures = torch.rand(4, 3, 32, 32) * 2 - 1
+    latent, drawn = stage.encode(pictures), stage.decode(stage.encode(pictures))
+    spread = stage.distribution(pictures).log_variance
+    mean, std = latent.mean((0, 2, 3)), latent.std((0, 2, 3))
+    stage.normalise(mean, std)
+    torch.testing.assert_close(stage.encode(pictures), (latent - mean[:, None, None]) / std[:, None, None])
+    torch.testing.assert_close(stage.decode(stage.encode(pictures)), drawn, rtol=1e-4, atol=1e-5)
+    now = stage.distribution(pictures).log_variance
+    torch.testing.assert_close(now, spread - 2 * std.log()[:, None, None])
+    with pytest.raises(TypeError, match="codebook"):
+        FirstStage(SMALL).normalise(mean, std)
