@@ -223,7 +223,7 @@ def foretold(conditions: TalkConditions, judged: Judged) -> float:
     for speech, readings in judged.clips:
         told = conditions.heard(windowed(speech, conditions.config))[:, : readings.shape[1]]
         pair = torch.stack([told @ judged.opening, readings @ judged.opening])
-        found.append(float(torch.corrcoef(pair)[0, 1]))
+        found.append(float(torch.corrcoef(pair)[0, 1].detach()))
     return float(np.nanmean(found))
 
 

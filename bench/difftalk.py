@@ -1,0 +1,290 @@
+"""How well lower faces of people never seen in training are painted, against simple rivals; and what it costs.
+
+    VIVAVOCE_DATA=DATA VIVAVOCE_MOTION=CLIPS python bench/difftalk.py WEIGHTS [--frames 40] [--clips 19]
+
+Every clip's first frames are painted with their own speech, seeing each frame without its lower half and one later
+frame of the clip as the reference. The mouth is a square of 0.52 face widths of the upright 256 x 256 crop. Landmarks
+are tracked on what is painted and, alike, on the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice, repeat
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vivavoce.data.clips import recordings
+from vivavoce.data.prepare import Prepared, load
+from vivavoce.evaluate.metrics import closeness, regions
+from vivavoce.face import lower
+from vivavoce.face.mesh import INNER_LIPS, OUTER_LIPS, lip_opening
+from vivavoce.face.model import FaceModel
+from vivavoce.face.track import FaceTracker
+from vivavoce.media.read import read_video
+from vivavoce.motion.surrounded import Heard
+from vivavoce.nets.difftalk import DiffTalk, DiffTalkConfig
+from vivavoce.nets.talk_conditions import reach
+from vivavoce.nets.unet import UNet
+from vivavoce.nets.vae import FirstStage
+from vivavoce.registry import load as load_system
+from vivavoce.render.aligned import image, tensor
+from vivavoce.render.latent import LatentRenderer, Painter, softened
+from vivavoce.render.mesh import MeshRenderer
+from vivavoce.speech.encoder import PhoneEncoder
+from vivavoce.system import Portrait
+from vivavoce.timeline import Clock
+
+Rgb = np.ndarray
+SIDE = 256
+LIPS = [*OUTER_LIPS, *INNER_LIPS]
+
+
+@dataclass(frozen=True)
+class Take:
+    """The first frames of a clip."""
+
+    clip: Prepared
+    pictures: list[Rgb]
+    at: np.ndarray  # which frames of the clip they are
+    reference: tuple[Rgb, np.ndarray]  # a later frame, and the landmarks in it
+    speech: Tensor  # features of every frame of the clip
+
+    def square(self, picture: Rgb, n: int) -> Rgb:
+        """The upright crop of frame ``n``."""
+        return lower.upright.cut(picture, self.place(n).square, SIDE)
+
+    def place(self, n: int) -> lower.Place:
+        """Where the face of frame ``n`` is."""
+        return lower.place(self.clip.landmarks[self.at[n]].astype(np.float64), FaceModel.pretrained())
+
+
+@dataclass
+class Figures:
+    """Of one way of painting, clip by clip."""
+
+    psnr: list[float]
+    ssim: list[float]
+    distance: list[float]  # of lip landmarks, percent of a face width
+    correlation: list[float]  # of the lip opening
+    amplitude: list[float]
+    change: list[float]  # of the mouth from frame to frame, grey levels
+
+    def row(self) -> str:
+        """Means over clips."""
+        values = [np.nanmean(one) for one in vars(self).values()]
+        return " | ".join(f"{v:.{d}f}" for v, d in zip(values, (2, 3, 2, 2, 2, 2), strict=True))
+
+
+def takes(split: str, clips: int, frames: int) -> Iterator[Take]:
+    """Talking clips of ``split``."""
+    files = {one.name: one.path for one in recordings(Path(os.environ["VIVAVOCE_DATA"]), split=split)}
+    encoder, clock = PhoneEncoder.pretrained(), Clock()
+    found = (load(file) for file in sorted(Path(os.environ["VIVAVOCE_MOTION"]).glob("*.npz")))
+    chosen = (one for one in found if one.split == split and one.kind == "talking" and one.name in files)
+    for clip in islice(chosen, clips):
+        seen = np.flatnonzero(clip.valid)
+        at, later = seen[:frames], int(seen[-1])
+        pictures = list(islice(read_video(files[clip.name], clock.fps), later + 1))
+        reference = (image(pictures[later]), clip.landmarks[later].astype(np.float64))
+        with torch.inference_mode():
+            heard = torch.cat([f.rows for f in encoder.features(clock, [torch.from_numpy(clip.audio)])])
+        yield Take(clip, [image(pictures[n]) for n in at], at, reference, heard)
+
+
+def around(speech: Tensor, frame: int, net: DiffTalk) -> Tensor:
+    """Features around a frame; silence outside the clip."""
+    before, after = reach(net.config.conditions)
+    at = torch.arange(frame - before, frame + after + 1)
+    there = (at >= 0) & (at < len(speech))
+    return speech[torch.where(there, at, 0)] * there[:, None]
+
+
+def painted(take: Take, net: DiffTalk, speech: Tensor, **options: object) -> list[Rgb]:
+    """Frames with what is painted."""
+    renderer = LatentRenderer(MeshRenderer(), net, lambda audio: Heard(audio, 0), **options)  # pyright: ignore[reportArgumentType]
+    with torch.inference_mode():
+        at = lower.place(take.reference[1], FaceModel.pretrained())
+        latent = renderer.encoded(renderer.cut(take.reference[0], at))
+        still = tensor(take.reference[0])[None]
+        painter = Painter(renderer, Portrait(still, torch.zeros(1, 48), {"reference.latent": latent}))
+        made = []
+        for n, (frame, picture) in enumerate(zip(take.at, take.pictures, strict=True)):
+            row, points = torch.from_numpy(take.clip.rows[frame]), take.clip.landmarks[frame]
+            made.append(painter.painted(picture, points, n, row, around(speech, int(frame), net), 7))
+    return made
+
+
+def filled(take: Take) -> list[Rgb]:
+    """Squares whose lower face is the reference's."""
+    at = lower.place(take.reference[1], FaceModel.pretrained())
+    return _mixed(take, repeat(lower.upright.cut(take.reference[0], at.square, SIDE)))
+
+
+def recoded(take: Take, net: DiffTalk) -> list[Rgb]:
+    """Squares whose lower face is their own after the first stage."""
+    renderer = LatentRenderer(MeshRenderer(), net, lambda audio: Heard(audio, 0))
+
+    def through() -> Iterator[Rgb]:
+        for n, picture in enumerate(take.pictures):
+            square = take.square(picture, n).copy()
+            with torch.inference_mode():
+                drawn = net.first_stage.decode(renderer.encoded(square))[0].clamp(-1, 1)
+            square[renderer.window] = image(((drawn + 1) * 127.5).round().to(torch.uint8))
+            yield square
+
+    return _mixed(take, through())
+
+
+def _mixed(take: Take, made: Iterator[Rgb]) -> list[Rgb]:
+    found = []
+    for n, (picture, over) in enumerate(zip(take.pictures, made, strict=False)):
+        square, whole = take.square(picture, n), slice(0, SIDE)
+        inside = lower.region(take.place(n), SIDE, FaceModel.pretrained())
+        weight = softened(inside, (whole, whole))[..., None]
+        found.append(np.rint(square + (over.astype(np.float32) - square) * weight).astype(np.uint8))
+    return found
+
+
+def meshed(take: Take) -> list[Rgb]:
+    """Frames dubbed by the mesh renderer, driven by the same speech."""
+
+    class Strip:
+        def pictures(self) -> Iterator[Tensor]:
+            while True:
+                yield from (tensor(one) for one in take.pictures)
+
+    sound = torch.from_numpy(take.clip.audio[: Clock().sample(len(take.pictures))])
+    clips = load_system("moda").stream(Strip(), [sound])
+    return [image(one) for clip in clips for one in clip.rgb][: len(take.pictures)]
+
+
+def judged(take: Take, squares: list[Rgb], figures: Figures) -> None:
+    """Add a clip's figures."""
+    true = [take.square(picture, n) for n, picture in enumerate(take.pictures)]
+    real, seen = _tracked(true), _tracked(squares)
+    psnr, ssim, change = [], [], []
+    for n, (made, was) in enumerate(zip(squares, true, strict=True)):
+        points = np.column_stack([take.place(n).into(take.clip.landmarks[take.at[n]], SIDE), np.zeros(478)])
+        box = {"mouth": regions(points, SIDE, SIDE)["mouth"]}
+        close = closeness(made, was, box)["mouth"]
+        psnr.append(close[0]), ssim.append(close[1])
+        if n:
+            now, then = (box["mouth"].cut(one).astype(np.float64) for one in (made, squares[n - 1]))
+            change.append(np.abs(now - then).mean())
+    wide = np.linalg.norm(real[:, 234] - real[:, 454], axis=-1).mean()
+    away = np.linalg.norm((seen - real)[:, LIPS, :2], axis=-1).mean() / wide
+    model = FaceModel.pretrained()
+    opening = np.array([[lip_opening(model.canonical(one)[0]) for one in points] for points in (seen, real)])
+    figures.psnr.append(float(np.mean(psnr))), figures.ssim.append(float(np.mean(ssim)))
+    figures.distance.append(100 * float(away)), figures.change.append(float(np.mean(change)))
+    figures.correlation.append(float(np.corrcoef(opening)[0, 1]) if opening.std(1).min() > 1e-5 else 0.0)
+    figures.amplitude.append(float(opening[0].std() / max(opening[1].std(), 1e-5)))
+
+
+def _tracked(squares: list[Rgb]) -> np.ndarray:
+    last, found = None, []
+    for face in FaceTracker().follow(iter(squares)):
+        last = face or last
+        found.append(np.full((478, 3), np.nan) if last is None else last.landmarks.astype(np.float64))
+    return np.stack(found)
+
+
+def qualities(net: DiffTalk, given: argparse.Namespace) -> list[str]:
+    """Rows of the table."""
+    some = list(takes(given.split, given.clips, given.frames))
+    others = [*some[1:], some[0]]
+    fixed = {"progressive": False}
+    ways: dict[str, Callable[[int], list[Rgb]]] = {
+        "truth": lambda n: [some[n].square(p, k) for k, p in enumerate(some[n].pictures)],
+        "(a) the reference's lower face": lambda n: filled(some[n]),
+        "(c) the first stage alone": lambda n: recoded(some[n], net),
+        **{
+            f"painted, {steps} steps": lambda n, s=steps: painted(some[n], net, some[n].speech, steps=s)
+            for steps in given.steps
+        },
+        "painted, another's speech": lambda n: painted(some[n], net, others[n].speech, steps=given.steps[0]),
+        "painted, reference fixed": lambda n: painted(some[n], net, some[n].speech, steps=given.steps[0], **fixed),
+        "painted, true lips": lambda n: painted(some[n], net, some[n].speech, steps=given.steps[0], lips="motion"),
+        "(b) the mesh renderer": lambda n: meshed(some[n]),
+    }
+    rows = []
+    for name, way in ways.items():
+        figures = Figures([], [], [], [], [], [])
+        for n, take in enumerate(some):
+            made = way(n)
+            if made[0].shape[:2] != (SIDE, SIDE) or name.startswith(("painted", "(b)")):
+                made = [take.square(one, k) for k, one in enumerate(made)]
+            judged(take, made, figures)
+        rows.append(f"| {name} | {figures.row()} |")
+        print(rows[-1], flush=True)
+    return rows
+
+
+def costs(net: DiffTalk) -> list[str]:
+    """Processor seconds of one frame, one thread."""
+    top, bottom, left, right = net.config.painting.window
+    maps, factor = (bottom - top, right - left), net.config.first_stage.factor
+    x, given, told = (torch.zeros(1, 3, *maps), torch.zeros(1, 6, *maps), torch.zeros(1, 1, net.config.unet.context))
+    picture = torch.zeros(1, 3, factor * maps[0], factor * maps[1])
+    step = _cpu(lambda: net.unet(x, torch.zeros(1), given, told))
+    around_it = 2 * _cpu(lambda: net.first_stage.encode(picture)) + _cpu(lambda: net.first_stage.decode(x))
+    rows = [f"| ours, {n} steps | {n * step + around_it:.2f} |" for n in (200, 50, 8, 4, 1)]
+    rows.append(f"| of which a step | {step:.3f} |")
+    published = DiffTalkConfig()
+    large = UNet(published.unet).eval()
+    token = torch.zeros(1, 1, published.unet.context)
+    step = _cpu(lambda: large(torch.zeros(1, 3, 64, 64), torch.zeros(1), torch.zeros(1, 6, 64, 64), token), 1)
+    del large
+    rows += [f"| published size, {n} steps of {step:.1f} s | {n * step:.0f} |" for n in (200, 50, 8)]
+    for side, config in ((256, published.first_stage), (512, published.first_stage.large())):
+        stage = FirstStage(replace(config, attention=False)).eval()
+        seconds = _cpu(lambda s=stage, p=side: s.decode(s.encode(torch.zeros(1, 3, p, p))), 1)
+        rows.append(f"| published first stage, {side}: there and back | {seconds:.1f} |")
+    return rows
+
+
+def _cpu(work: Callable[[], object], rounds: int = 5) -> float:
+    with torch.inference_mode():
+        found = []
+        for _ in range(rounds + 1):
+            began = time.process_time()
+            work()
+            found.append(time.process_time() - began)
+    return float(np.median(found[1:]))
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--frames", type=int, default=40)
+    parser.add_argument("--clips", type=int, default=19)
+    parser.add_argument("--split", default="heldout")
+    parser.add_argument("--steps", type=int, nargs="+", default=[4, 1, 8])
+    parser.add_argument("--only", choices=("quality", "cost"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "difftalk.md")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    net = DiffTalk.load(given.weights)
+    text = ["# DiffTalk: lower faces of people never seen in training", ""]
+    if given.only != "cost":
+        about = f"First {given.frames} frames of {given.clips} clips of the split `{given.split}`; mean over clips."
+        head = "| | PSNR, dB | SSIM | lip distance, % | opening: correlation | amplitude | change, 0-255 |"
+        text += [about, "", head, "|---|---|---|---|---|---|---|", *qualities(net, given), ""]
+    if given.only != "quality":
+        text += ["Processor time of a frame, one thread.", "", "| | seconds |", "|---|---|", *costs(net), ""]
+    text += ["`python bench/difftalk.py WEIGHTS` makes this file.", ""]
+    print("\n".join(text))
+    given.out.write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
