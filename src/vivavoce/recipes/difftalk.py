@@ -292,8 +292,8 @@ def small(
     unet: UNetConfig = UNET,
     *,
     hearing: int = 200,
-    steps: int = 3000,
-    batch: int = 8,
+    steps: int = 5000,
+    batch: int = 4,
     losses: Losses | None = None,
 ) -> Recipe:
     """The small denoiser that ships with the package. The first ``hearing`` of ``steps`` have no pictures."""
@@ -314,7 +314,7 @@ def small(
         def batch_at(step: int) -> Talk:
             rng = np.random.default_rng((seed, step))
             if step < hearing:
-                return heard_only(some(learned, 16 * batch, rng), talk)
+                return heard_only(some(learned, 32 * batch, rng), talk)
             return shown(some(learned, batch, rng), sized, rng)
 
         return batch_at
