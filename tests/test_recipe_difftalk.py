@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from vivavoce.nets.critic import CriticConfig
 from vivavoce.nets.difftalk import DiffTalk, first_stage
+from vivavoce.nets.vae import FirstStage
 from vivavoce.recipes import difftalk
 from vivavoce.recipes import first_stage as stages
 from vivavoce.train import loop
@@ -72,13 +74,27 @@ def test_the_first_stage_is_written_with_standard_latents(tmp_path, monkeypatch)
 def test_a_critic_plays_along_where_there_is_one():
     losses = stages.Losses(likeness=1.0, deceit=0.1)
     config = replace(stages.SMALL, width=8, groups=4, kind="vq", direct=False, codes=16)
-    task = stages.FirstStageTask(config, losses, lambda: stages.pretend(2, np.random.default_rng(0), 64))
+    judged = stages.pretend(2, np.random.default_rng(0), 64)
+    critic = CriticConfig(scales=1, first=8)
+    task = stages.FirstStageTask(FirstStage(config), losses, lambda: judged, critic=critic)
     found = list(task.objectives(stages.pretend(2, np.random.default_rng(0), 64), torch.Generator()))
     assert [one.name for one in found] == ["critic", "stage"]
     assert set(found[1].notes or {}) == {"picture", "edges", "likeness", "deceit", "book"}
     found[1].loss.backward()
     assert task.stage.quantize.embedding.weight.grad is not None
     assert task.stage.encoder.conv_in.weight.grad is not None
+
+
+def test_the_way_back_learns_on_while_latents_stay():
+    stage = FirstStage(replace(stages.SMALL, width=8, groups=4))
+    judged = stages.pretend(4, np.random.default_rng(0))
+    task = stages.FirstStageTask(stage, stages.Losses(), lambda: judged, keeps_latents=True)
+    recipe = replace(load("toy-difftalk-first-stage"), task=lambda: task, steps=5, judge_every=0)
+    pictures = judged.pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+    latent, drawn = stage.encode(pictures), stage.decode(stage.encode(pictures))
+    fit(recipe)
+    assert torch.equal(stage.encode(pictures), latent)
+    assert not torch.equal(stage.decode(latent), drawn)
 
 
 @pytest.mark.timeout(300)

@@ -25,6 +25,7 @@ RECIPES: dict[str, str] = {
     "if-mdm-paper": "vivavoce.recipes.ifmdm:paper",
     "toy-if-mdm": "vivavoce.recipes.ifmdm:toy",
     "difftalk-first-stage": "vivavoce.recipes.first_stage:small",
+    "difftalk-first-stage-sharp": "vivavoce.recipes.first_stage:sharp",
     "difftalk-first-stage-paper": "vivavoce.recipes.first_stage:paper",
     "toy-difftalk-first-stage": "vivavoce.recipes.first_stage:toy",
     "difftalk": "vivavoce.recipes.difftalk:small",

@@ -32,14 +32,13 @@ from vivavoce.nets.difftalk import WINDOW, DiffTalk, DiffTalkConfig, Painting, f
 from vivavoce.nets.talk_conditions import TalkConditions, TalkConfig, reach, windowed
 from vivavoce.nets.unet import UNetConfig
 from vivavoce.nets.vae import FirstStage, FirstStageConfig
-from vivavoce.recipes.first_stage import LIPS, decibels, hill
+from vivavoce.recipes.first_stage import LIPS, STAGE, decibels, hill
 from vivavoce.recipes.lowered import Chosen, faces, some
 from vivavoce.sampling.painting import clean, paint, seen
 from vivavoce.speech.encoder import CHANNELS
 from vivavoce.train.loop import Recipe
 from vivavoce.train.tasks import Objective
 
-STAGE = "VIVAVOCE_FIRST_STAGE"
 READINGS = 8  # of the lips
 JUDGED = 64  # frames of people kept out of training
 STEPS = 4  # of judging

@@ -7,6 +7,7 @@ it sees the part of the picture that is painted anew, with what surrounds it. La
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from vivavoce.face.lower import INNER, OUTER, POINTS
 from vivavoce.nets.critic import Critic, CriticConfig, deceit, hinge, unlikeness
-from vivavoce.nets.difftalk import FIRST_STAGE, WINDOW, save_first_stage
+from vivavoce.nets.difftalk import FIRST_STAGE, WINDOW, first_stage, save_first_stage
 from vivavoce.nets.vae import FirstStage, FirstStageConfig
 from vivavoce.recipes.lowered import SIDE, Chosen, faces, some
 from vivavoce.recipes.moda import JUDGES
@@ -28,6 +29,7 @@ from vivavoce.train.loop import Recipe
 from vivavoce.train.tasks import Objective
 
 SMALL = FirstStageConfig(kind="kl", width=40, multiples=(1,), blocks=1, attention=False, groups=8, fold=4, direct=True)
+STAGE = "VIVAVOCE_FIRST_STAGE"  # names trained weights
 JUDGED = 96  # pictures of people kept out of training
 LIPS = tuple(range(len(POINTS) - len(OUTER) - len(INNER), len(POINTS)))  # of the 68 landmarks
 PEAK = 2.0  # of pictures in [-1, 1], for decibels
@@ -57,9 +59,21 @@ class Pictures:
 class FirstStageTask:
     """One player, or two where there is a critic."""
 
-    def __init__(self, config: FirstStageConfig, losses: Losses, judged: Callable[[], Pictures]) -> None:
-        self.stage, self.losses, self.judged = FirstStage(config), losses, judged
-        self.critic = Critic(CriticConfig(scales=1, first=32)) if losses.likeness or losses.deceit else None
+    def __init__(
+        self,
+        stage: FirstStage,
+        losses: Losses,
+        judged: Callable[[], Pictures],
+        *,
+        critic: CriticConfig | None = None,
+        keeps_latents: bool = False,
+    ) -> None:
+        """``keeps_latents`` leaves the way to latents as it is and learns the way back only."""
+        self.stage, self.losses, self.judged, self.keeps_latents = stage, losses, judged, keeps_latents
+        self.critic = Critic(critic) if critic else None
+        if keeps_latents:
+            self.stage.encoder.requires_grad_(False)
+            self.stage.quant_conv.requires_grad_(False)
 
     def players(self) -> Mapping[str, nn.Module]:
         """See :class:`vivavoce.train.tasks.Task`."""
@@ -87,7 +101,8 @@ class FirstStageTask:
         if self.stage.config.kind == "kl":
             told = self.stage.distribution(real)
             noise = torch.randn(told.mean.shape, generator=rng, device=told.mean.device)
-            return told.sample(noise), {"divergence": told.divergence().mean() / told.mean[0].numel()}
+            cost = {"divergence": told.divergence().mean() / told.mean[0].numel()}
+            return told.sample(noise), {} if self.keeps_latents else cost
         latent = self.stage.encode(real)
         near = self.stage.snap(latent.detach()).latent
         apart = (near - latent.detach()).square().mean() + 0.25 * (near.detach() - latent).square().mean()
@@ -112,9 +127,9 @@ class FirstStageTask:
         return {name: decibels(torch.cat(values)) for name, values in found.items()}
 
     def export(self, out: Path) -> Mapping[str, Any]:
-        """See :class:`vivavoce.train.tasks.Task`. Latents of a Gaussian first stage are made standard first."""
+        """See :class:`vivavoce.train.tasks.Task`. New latents of a Gaussian first stage are made standard first."""
         figures = {name: round(value, 3) for name, value in self.judge().items()}
-        if self.stage.config.kind == "kl":
+        if self.stage.config.kind == "kl" and not self.keeps_latents:
             pictures = self.judged().pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
             latents = torch.cat([self.stage.encode(some) for some in pictures.split(8)])
             self.stage.normalise(latents.mean((0, 2, 3)), latents.std((0, 2, 3)))
@@ -150,14 +165,21 @@ def framed(chosen: list[Chosen]) -> Pictures:
     return Pictures(torch.from_numpy(np.ascontiguousarray(pictures)), torch.from_numpy(lips).float())
 
 
-def small(
-    name: str = FIRST_STAGE, config: FirstStageConfig = SMALL, losses: Losses | None = None, *, steps: int = 260
-) -> Recipe:
-    """The first stage that ships with the package."""
+@cache
+def kept_out() -> Pictures:
+    """Pictures to judge by."""
+    return framed(some(faces()[1], JUDGED, np.random.default_rng(0), mirror=False))
 
-    @cache
-    def judged() -> Pictures:
-        return framed(some(faces()[1], JUDGED, np.random.default_rng(0), mirror=False))
+
+def small(
+    name: str = FIRST_STAGE,
+    config: FirstStageConfig = SMALL,
+    losses: Losses | None = None,
+    *,
+    critic: CriticConfig | None = None,
+    steps: int = 260,
+) -> Recipe:
+    """The first stage that the small denoiser works on."""
 
     def data(seed: int) -> Callable[[int], Pictures]:
         learned = faces()[0]
@@ -165,7 +187,7 @@ def small(
 
     return Recipe(
         name=f"difftalk-{name}",
-        task=lambda: FirstStageTask(config, losses or Losses(), judged),
+        task=lambda: FirstStageTask(FirstStage(config), losses or Losses(), kept_out, critic=critic),
         data=data,
         steps=steps,
         lr={"stage": 2e-3},
@@ -178,10 +200,26 @@ def small(
     )
 
 
+def sharp() -> Recipe:
+    """The same latents drawn sharper: the way back of the first stage that the environment names learns on by a critic.
+
+    It may run while a denoiser learns the latents, and takes the first stage's place afterwards.
+    """
+    losses = Losses(likeness=0.5, deceit=0.02)
+    recipe = small("first-stage-sharp", losses=losses, steps=400)
+
+    def task() -> FirstStageTask:
+        stage = first_stage(os.environ.get(STAGE, "runs/difftalk-first-stage")).requires_grad_(True)
+        return FirstStageTask(stage, losses, kept_out, critic=CriticConfig(scales=1, first=16), keeps_latents=True)
+
+    return replace(recipe, task=task, lr={"stage": 1e-3, "critic": 4e-4}, betas=(0.5, 0.9))
+
+
 def paper() -> Recipe:
     """The published first stage: VQ, f = 4. Where no GPU is, a step takes a minute."""
     losses = Losses(divergence=0.0, likeness=1.0, deceit=0.1, mouth=0.0)
-    recipe = small("first-stage-paper", FirstStageConfig(), losses, steps=200_000)
+    critic = CriticConfig(scales=1, first=64)
+    recipe = small("first-stage-paper", FirstStageConfig(), losses, critic=critic, steps=200_000)
     rates = {"stage": 3.6e-5, "critic": 3.6e-5}
     return replace(recipe, lr=rates, betas=(0.5, 0.9), warm_up=1000, ema=0.9999, bf16=True, judge_every=5000)
 
@@ -196,7 +234,7 @@ def toy() -> Recipe:
 
     return Recipe(
         name="toy-difftalk-first-stage",
-        task=lambda: FirstStageTask(config, Losses(), judged),
+        task=lambda: FirstStageTask(FirstStage(config), Losses(), judged),
         data=lambda seed: lambda step: pretend(8, np.random.default_rng((seed, step))),
         steps=100,
         lr={"stage": 3e-3},

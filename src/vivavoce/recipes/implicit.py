@@ -63,7 +63,7 @@ class Losses:
     background: float = 0.2  # weight of a place where nobody is; 1 where a person is
     mouth: float = 4.0  # added in the middle of the mouth
     eyes: float = 1.5  # added in the middle of each eye
-    lips: float = 8.0  # landmarks of the lips count that many times: they move little, but that is what is looked at
+    shape: float = 10.0  # of both: what lips and eyes do about their own middles, which heads' ways would drown
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +84,6 @@ class ImplicitTask:
         start_as_source(self.lia)
         self.tells = nn.Linear(config.motion, 2 * LANDMARKS, bias=False)  # change of the code -> of the landmarks
         self.losses, self.judged = losses, judged
-        counts = torch.ones(LANDMARKS)
-        counts[[*OUTER_LIPS, *INNER_LIPS]] = losses.lips
-        self.counts = counts / counts.sum()
 
     def players(self) -> Mapping[str, nn.Module]:
         """See :class:`vivavoce.train.tasks.Task`."""
@@ -100,8 +97,7 @@ class ImplicitTask:
         appearance, code = self.lia.seen(shown.flatten(0, 1))
         other = _exchanged(code.unflatten(0, (-1, 2)))
         told = {
-            "telling": (self.tells(other - code).unflatten(1, (-1, 2)) - (there - here)).abs().sum(-1).mean(0)
-            @ self.counts.to(code.device),
+            "telling": off(self.tells(other - code).unflatten(1, (-1, 2)) - (there - here), self.losses.shape),
             "range": functional.relu(self.lia.encoder.read(appearance.latent).abs() - 1).square().mean(),
         }
         if batch.codes_only:
@@ -116,7 +112,7 @@ class ImplicitTask:
             "reconstruction": difference(drawn, real, weight),
             "perceptual": unlikeness(self.critic(real), opinions),
             "adversarial": deceit(opinions),
-            "guidance": astray(painted.flow, there, here, self.counts.to(here.device)),
+            "guidance": astray(painted.flow, there, here, self.losses.shape),
             **told,
         }
         yield self._objective(parts)
@@ -182,19 +178,26 @@ def difference(
 
 
 def astray(
-    flow: Float[Tensor, "b h w 2"],
-    there: Float[Tensor, "b n 2"],
-    here: Float[Tensor, "b n 2"],
-    counts: Float[Tensor, " n"],
+    flow: Float[Tensor, "b h w 2"], there: Float[Tensor, "b n 2"], here: Float[Tensor, "b n 2"], shape: float
 ) -> Float[Tensor, ""]:
     """How far the flow at landmarks ``there`` in the target points from the same landmarks ``here`` in the source.
 
-    A mean over what both pictures show, in which each landmark counts as ``counts`` says.
+    Landmarks that one of the pictures does not show count nothing; ``shape`` as in :func:`off`.
     """
     told = functional.grid_sample(flow.movedim(-1, 1), there[:, None], align_corners=False, padding_mode="border")
-    inside = ((there.abs().amax(-1) < 1) & (here.abs().amax(-1) < 1)) * counts
-    off = (told[:, :, 0].movedim(1, -1) - here).abs().sum(-1)
-    return (off * inside).sum() / inside.sum().clamp_min(1e-6)
+    inside = (there.abs().amax(-1) < 1) & (here.abs().amax(-1) < 1)
+    return off((told[:, :, 0].movedim(1, -1) - here) * inside[..., None], shape)
+
+
+def off(wrong: Float[Tensor, "b 478 2"], shape: float) -> Float[Tensor, ""]:
+    """Mean error of landmarks, and ``shape`` times that of lips and eyes about their own middles.
+
+    Heads move many times further than lips. While a head's place is still wrong, both lips are wrong by the same, and
+    nothing in an error landmark by landmark says that they should part.
+    """
+    features = [wrong[:, list(ring)] for ring in (OUTER_LIPS + INNER_LIPS, LEFT_EYE, RIGHT_EYE)]
+    about = torch.cat([one - one.mean(1, keepdim=True) for one in features], 1)
+    return wrong.abs().sum(-1).mean() + shape * about.abs().sum(-1).mean()
 
 
 def weighed(
