@@ -87,20 +87,25 @@ def test_networks_do_the_same_without_norms():
 
 def test_landmarks_that_the_flow_carries_home_are_not_astray():
     rng = torch.Generator().manual_seed(0)
-    here = torch.rand(2, 5, 2, generator=rng) * 0.8 - 0.4
+    here = torch.rand(2, 478, 2, generator=rng) * 0.8 - 0.4
     moved = torch.tensor([0.1, -0.05])
     axis = (torch.arange(64) + 0.5) / 32 - 1
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).expand(2, -1, -1, -1)
-    alike = torch.ones(5)
-    assert implicit.astray(grid - moved, here + moved, here, alike) < 1e-5
-    torch.testing.assert_close(implicit.astray(grid, here + moved, here, alike), torch.tensor(0.15))
+    assert implicit.astray(grid - moved, here + moved, here, 10.0) < 1e-4
+    torch.testing.assert_close(implicit.astray(grid, here + moved, here, 0.0), torch.tensor(0.15))
     outside = here.clone()
-    outside[:, 0] = 2.0  # what is not in the picture does not count
-    torch.testing.assert_close(implicit.astray(grid, here + moved, outside, alike), torch.tensor(0.15))
-    there = here.clone()
-    there[:, 1] += moved
-    counts = torch.tensor([1.0, 3.0, 1.0, 1.0, 1.0])
-    torch.testing.assert_close(implicit.astray(grid, there, here, counts), torch.tensor(0.15 * 3 / 7))
+    outside[:, 239:] = 2.0  # what is not in the picture does not count
+    torch.testing.assert_close(implicit.astray(grid, here + moved, outside, 0.0), torch.tensor(0.075))
+
+
+def test_lips_that_part_count_beside_heads_that_move():
+    wrong = torch.full((1, 478, 2), 0.1)
+    lips = [*implicit.OUTER_LIPS, *implicit.INNER_LIPS]
+    torch.testing.assert_close(implicit.off(wrong, 10.0), torch.tensor(0.2))
+    for n, landmark in enumerate(lips):
+        wrong[0, landmark, 1] += 0.02 * (-1) ** n
+    rings = len(lips) + len(implicit.LEFT_EYE) + len(implicit.RIGHT_EYE)
+    torch.testing.assert_close(implicit.off(wrong, 10.0), torch.tensor(0.2 + 10 * 0.02 * len(lips) / rings))
 
 
 def test_mouth_and_person_count_more():

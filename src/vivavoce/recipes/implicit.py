@@ -277,7 +277,7 @@ def _pair(clip: Crops, two: list[int], *, mirrored: bool) -> tuple[np.ndarray, n
 
 
 def renderer(
-    name: str = "if-mdm-renderer", config: LiaConfig = SMALL, *, codes: int = 1800, steps: int = 6000, batch: int = 3
+    name: str = "if-mdm-renderer", config: LiaConfig = SMALL, *, codes: int = 3000, steps: int = 7000, batch: int = 3
 ) -> Recipe:
     """The small renderer that ships with the package: 256 pixels, codes of 20 numbers, local flows.
 
