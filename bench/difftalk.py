@@ -175,7 +175,8 @@ def judged(take: Take, squares: list[Rgb], figures: Figures) -> None:
         points = np.column_stack([take.place(n).into(take.clip.landmarks[take.at[n]], SIDE), np.zeros(478)])
         box = {"mouth": regions(points, SIDE, SIDE)["mouth"]}
         close = closeness(made, was, box)["mouth"]
-        psnr.append(close[0]), ssim.append(close[1])
+        psnr.append(close[0])
+        ssim.append(close[1])
         if n:
             now, then = (box["mouth"].cut(one).astype(np.float64) for one in (made, squares[n - 1]))
             change.append(np.abs(now - then).mean())
@@ -183,8 +184,10 @@ def judged(take: Take, squares: list[Rgb], figures: Figures) -> None:
     away = np.linalg.norm((seen - real)[:, LIPS, :2], axis=-1).mean() / wide
     model = FaceModel.pretrained()
     opening = np.array([[lip_opening(model.canonical(one)[0]) for one in points] for points in (seen, real)])
-    figures.psnr.append(float(np.mean(psnr))), figures.ssim.append(float(np.mean(ssim)))
-    figures.distance.append(100 * float(away)), figures.change.append(float(np.mean(change)))
+    figures.psnr.append(float(np.mean(psnr)))
+    figures.ssim.append(float(np.mean(ssim)))
+    figures.distance.append(100 * float(away))
+    figures.change.append(float(np.mean(change)))
     figures.correlation.append(float(np.corrcoef(opening)[0, 1]) if opening.std(1).min() > 1e-5 else 0.0)
     figures.amplitude.append(float(opening[0].std() / max(opening[1].std(), 1e-5)))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from vivavoce.nets.difftalk import DiffTalk, DiffTalkConfig
-from vivavoce.nets.unet import UNetConfig
+from vivavoce.nets.unet import SpatialTransformer, UNetConfig
 from vivavoce.nets.vae import FirstStageConfig
 from vivavoce.recipes.difftalk import PAINTING, TALK
 
@@ -28,7 +28,7 @@ def tiny(config: DiffTalkConfig = TINY) -> DiffTalk:
     for parameter in net.unet.out.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     for block in net.unet.modules():
-        if hasattr(block, "proj_out"):
+        if isinstance(block, SpatialTransformer):
             torch.nn.init.normal_(block.proj_out.weight, std=0.3)
     return net.eval().requires_grad_(False)
 

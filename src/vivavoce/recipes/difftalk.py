@@ -153,10 +153,10 @@ class DiffTalkTask:
         opening of the lips with the foretold one; mean over clips.
         """
         judged = self.judged()
-        made, truth, other, ceiling, near = [], [], [], [], []
+        made, truth, other, ceiling, near = (list[Tensor]() for _ in range(5))
         for part in pieces(judged.talk, 8):
-            drawn, real, beside, best, mouth = self._drawn(part)
-            made.append(drawn), truth.append(real), other.append(beside), ceiling.append(best), near.append(mouth)
+            for found, one in zip((made, truth, other, ceiling, near), self._drawn(part), strict=True):
+                found.append(one)
         real, mouth = torch.cat(truth), torch.cat(near)
 
         def psnr(found: list[Tensor]) -> float:
@@ -210,10 +210,10 @@ def places(config: DiffTalkConfig, batch: Talk) -> Float[Tensor, "b p 2"] | None
 
 
 def pieces(batch: Talk, count: int) -> Iterator[Talk]:
-    """``batch`` in pieces of ``count``."""
+    """Frames to paint in pieces of ``count``."""
     for at in range(0, len(batch.speech), count):
-        cut = {name: getattr(batch, name) for name in Talk.__slots__}
-        yield Talk(**{name: None if value is None else value[at : at + count] for name, value in cut.items()})
+        cut: dict[str, Any] = {name: getattr(batch, name)[at : at + count] for name in Talk.__slots__}
+        yield Talk(**cut)
 
 
 def foretold(conditions: TalkConditions, judged: Judged) -> float:
@@ -266,9 +266,9 @@ def shown(chosen: list[Chosen], config: DiffTalkConfig, rng: np.random.Generator
             found.append(kept[top:bottom, left:right])
         painted.append(inside[top:bottom, left:right])
     speech, readings = told(chosen, config.conditions)
-    stacked = (torch.from_numpy(np.stack(found)) for found in (frames, hidden, others))
+    first, second, third = (torch.from_numpy(np.stack(found)) for found in (frames, hidden, others))
     at = torch.from_numpy(np.stack([one.landmarks for one in chosen])).float()
-    return Talk(speech, readings, *stacked, at, torch.from_numpy(np.stack(painted)).float())
+    return Talk(speech, readings, first, second, third, at, torch.from_numpy(np.stack(painted)).float())
 
 
 def heard_only(found: tuple[Chosen, ...] | list[Chosen], talk: TalkConfig) -> Talk:

@@ -263,8 +263,8 @@ def _landmarks(portrait: Portrait) -> Callable[[int, Tensor], Points]:
     model, (left, top) = FaceModel.pretrained(), shown(portrait, 0).corner
     sitter = likeness(portrait.cache["landmarks"][0].numpy(), model, portrait.reference[0].double().numpy())
 
-    def posed(_: int, row: Tensor) -> Points:
-        points, _ = sitter.posed(model, named(row.double().numpy()))
+    def posed(_n: int, row: Tensor) -> Points:
+        points, _pose = sitter.posed(model, named(row.double().numpy()))
         return points + np.array([left, top, 0.0])
 
     return posed
