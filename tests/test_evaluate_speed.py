@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import fake_system
 import pytest
@@ -81,6 +82,22 @@ def test_measuring_a_system_gives_the_promised_figures(monkeypatch):
     json.dumps(found)
     text = speed.lines(speed.measure(task))
     assert "120 MiB for 20 s" in text
+
+
+def test_weights_reach_the_system_here_and_in_the_child(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(speed, "load", lambda name, **options: asked.append(options) or fake_system.assemble())
+    task = speed.Task(speed.demo_portrait(), "fake", 64, 1.0, weights=Path("folder"))
+    monkeypatch.setattr(speed.subprocess, "run", lambda line, **_: asked.append(line[-1]) or Ended())
+    assert speed.peak_memory(task) == 7.0
+    speed._child(asked.pop())
+    assert float(capsys.readouterr().out) > 0
+    task.load()
+    assert [options["weights"] for options in asked] == [Path("folder"), Path("folder")]
+
+
+class Ended:
+    returncode, stdout, stderr = 0, "7.0\n", ""
 
 
 def test_memory_is_the_peak_of_the_process_itself():

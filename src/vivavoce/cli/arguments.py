@@ -237,6 +237,7 @@ def _bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--size", type=even(*SIZES), default=512, metavar="PX", help="side of the head view")
     command.add_argument("--seconds", type=number(1.0, 36_000.0), default=60.0, metavar="S", help="length of the sound")
     command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    command.add_argument("--weights", type=Path, metavar="DIR", help="folder with weights, for systems that take any")
     command.add_argument("--json", action="store_true", help="report as one JSON object")
 
 

@@ -40,7 +40,9 @@ def bench(arguments: argparse.Namespace) -> int:
     from vivavoce.evaluate import speed
 
     portrait = arguments.portrait or speed.demo_portrait()
-    task = speed.Task(portrait, arguments.system, arguments.size, arguments.seconds, arguments.device)
+    task = speed.Task(
+        portrait, arguments.system, arguments.size, arguments.seconds, arguments.device, arguments.weights
+    )
     figures = speed.measure(task)
     sys.stdout.write((json.dumps(speed.report(figures)) if arguments.json else speed.lines(figures)) + "\n")
     return 0

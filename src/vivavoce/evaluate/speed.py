@@ -48,6 +48,12 @@ class Task:
     size: int = 512  # px, both sides of the head view that is drawn
     seconds: float = 60.0  # of sound
     device: str = "auto"
+    weights: Path | None = None  # of systems that take any
+
+    def load(self) -> System:
+        """The system, built. Raises :class:`vivavoce.errors.InputError` for one that cannot be."""
+        options = {} if self.weights is None else {"weights": self.weights}
+        return load(self.system, size=self.size, crop=True, device=self.device, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ def measure(task: Task) -> Figures:
 
     Raises :class:`vivavoce.errors.InputError` for a portrait that cannot be read or an unknown system.
     """
-    system = load(task.system, size=task.size, crop=True, device=task.device)
+    system = task.load()
     source = read_source(task.portrait, system.clock.fps)
     began = time.perf_counter()
     with torch.inference_mode():
@@ -259,7 +265,7 @@ def voice(seconds: float, clock: Clock) -> Iterator[Pcm]:
 
 def peak_memory(task: Task) -> float:
     """Peak resident memory in MiB of a new process that makes this video and nothing else."""
-    words = {**asdict(task), "portrait": str(task.portrait)}
+    words = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(task).items()}
     made = subprocess.run(  # noqa: S603  our own interpreter and module
         [sys.executable, "-m", "vivavoce.evaluate.speed", json.dumps(words)],
         capture_output=True,
@@ -317,8 +323,9 @@ def demo_portrait() -> Path:
 def _child(words: str) -> None:
     """Make the video of a :class:`Task` given as JSON and print the peak memory it took."""
     given = json.loads(words)
-    task = Task(**{**given, "portrait": Path(given["portrait"])})
-    system = load(task.system, size=task.size, crop=True, device=task.device)
+    paths = {name: Path(given[name]) for name in ("portrait", "weights") if given[name] is not None}
+    task = Task(**{**given, **paths})
+    system = task.load()
     with torch.inference_mode():
         portrait = system.renderer.portrait(read_source(task.portrait, system.clock.fps))
     _run(system, portrait, task.seconds, Stopwatch())
