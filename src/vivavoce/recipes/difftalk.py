@@ -129,7 +129,7 @@ class DiffTalkTask:
             step = torch.randint(0, len(table.betas), (len(latent),), generator=rng)
             x = table.noised(latent.flatten(2), noise.flatten(2), step).view(latent.shape)
             return (self.net.unet(x, step.float(), given, context) - noise).square().mean()
-        t = torch.rand(len(latent), generator=rng)
+        t = torch.rand(len(latent), generator=rng).square()  # where noise hides nothing there is nothing to learn
         t = t * (torch.rand(len(t), generator=rng) >= losses.noisiest)
         x = torch.lerp(noise, latent, t[:, None, None, None])
         made = clean(self.net, x, t, hidden, other, context)
