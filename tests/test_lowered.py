@@ -17,7 +17,7 @@ from vivavoce.face import lower
 from vivavoce.face.mesh import Pose, rotation_matrix
 from vivavoce.face.model import FaceModel
 from vivavoce.recipes.first_stage import framed
-from vivavoce.recipes.lowered import SIDE, Chosen, chances, some
+from vivavoce.recipes.lowered import SIDE, Chosen, another, chances, some
 
 COUNT, HEARD = 5, 3
 
@@ -131,6 +131,21 @@ def test_a_mirror_turns_pictures_regions_and_landmarks_alike(tmp_path):
     assert float(middle.sum()) == pytest.approx(
         pictures.pictures.shape[2], abs=1e-3
     )  # the window's middle is the face's
+
+
+def test_the_reference_is_another_frame_with_the_head_turned_alike(made):
+    values = {one.name: getattr(made, one.name) for one in fields(made)}
+    count = 40
+    places = np.repeat(made.places[:1], count, 0)
+    for n in range(count):
+        places[n, 1:10] = rotation_matrix(np.array([float(abs(n - 30)), 0.0, 0.0])).ravel()
+    more = {"ends": np.arange(count), "frames": np.arange(count), "places": places}
+    clip = Lowered(**(values | more | {"landmarks": np.repeat(made.landmarks[:1], count, 0)}))
+    found = [another(Chosen(clip, 20, mirrored=True), np.random.default_rng(n)) for n in range(20)]
+    assert all(abs(one.index - 20) >= 8 and one.mirrored for one in found)
+    away = [abs(abs(one.index - 30) - 10) for one in found]  # frame 20 is turned by 10 degrees
+    assert np.mean(away) < 4
+    assert another(Chosen(made, 1), np.random.default_rng(0)).index == 1  # nothing is further away
 
 
 def test_people_with_many_frames_are_met_less_often_than_they_have_frames(made):

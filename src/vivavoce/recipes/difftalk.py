@@ -33,7 +33,7 @@ from vivavoce.nets.talk_conditions import TalkConditions, TalkConfig, reach, win
 from vivavoce.nets.unet import UNetConfig
 from vivavoce.nets.vae import FirstStage, FirstStageConfig
 from vivavoce.recipes.first_stage import LIPS, STAGE, decibels, hill
-from vivavoce.recipes.lowered import Chosen, faces, some
+from vivavoce.recipes.lowered import Chosen, another, faces, some
 from vivavoce.sampling.painting import clean, paint, seen
 from vivavoce.speech.encoder import CHANNELS
 from vivavoce.train.loop import Recipe
@@ -260,8 +260,7 @@ def shown(chosen: list[Chosen], config: DiffTalkConfig, rng: np.random.Generator
     for one in chosen:
         picture, inside = one.picture, one.hidden(model)
         under = inside if config.painting.hidden == "region" else one.band(model)
-        other = Chosen(one.clip, int(rng.integers(len(one.clip.ends))), one.mirrored).picture
-        pictures = (picture, masked(np.ascontiguousarray(picture), under), other)
+        pictures = (picture, masked(np.ascontiguousarray(picture), under), another(one, rng).picture)
         for found, kept in zip((frames, hidden, others), pictures, strict=True):
             found.append(kept[top:bottom, left:right])
         painted.append(inside[top:bottom, left:right])

@@ -37,6 +37,7 @@ FOLDER = "VIVAVOCE_LOWERED"
 SIDE = 256  # pixels of a picture
 FRAMES = 75  # of a clip that are kept, the first ones
 MOST = 600  # frames of a speaker, of whom no further clips are taken then
+APART, CANDIDATES = 8, 6  # frames between a picture and its reference, and how many the reference is chosen from
 SHARE = 0.5  # a speaker with n frames is met n ** SHARE times as often as one with a single frame
 
 
@@ -142,6 +143,18 @@ def some(found: tuple[Lowered, ...], count: int, rng: np.random.Generator, *, mi
         Chosen(found[n], int(rng.integers(len(found[n].ends))), mirrored=mirror and bool(rng.random() < 0.5))
         for n in clips
     ]
+
+
+def another(one: Chosen, rng: np.random.Generator) -> Chosen:
+    """Of some frames of the clip, the one whose head is turned most alike: the reference.
+
+    None is close by, if that can be: its mouth would be nearly the same, and nothing would have to be listened to.
+    """
+    count = len(one.clip.ends)
+    away = np.flatnonzero(np.abs(np.arange(count) - one.index) >= APART)
+    among = rng.choice(away, CANDIDATES) if len(away) else np.arange(count)
+    turned = one.clip.places[among, 1:10] - one.clip.places[one.index, 1:10]
+    return Chosen(one.clip, int(among[np.square(turned).sum(1).argmin()]), one.mirrored)
 
 
 def signed(pictures: list[UInt8[np.ndarray, "h w 3"]]) -> Float[Tensor, "b 3 h w"]:
