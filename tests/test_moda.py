@@ -13,8 +13,8 @@ from vivavoce.timeline import Span
 
 
 def test_unknown_emotion_device_and_backend_name_what_exists():
-    with pytest.raises(InputError, match="no emotion 'bored'; there are anger"):
-        moda.assemble(emotion="bored")
+    with pytest.raises(InputError, match="no emotion that is understood in .hrmpf."):
+        moda.assemble(emotion="hrmpf")
     with pytest.raises(InputError, match="no device 'tpu'; there are auto, cpu, cuda, mps"):
         moda.assemble(device="tpu")
     with pytest.raises(InputError, match="no backend 'fast'; it has auto, torch"):

@@ -96,7 +96,7 @@ def test_options_change_what_they_name(folder):
     [
         ({}, "no speech model"),
         ({"speech": "nowhere"}, "there is no speech model folder"),
-        ({"speech": "phones", "emotion": "joy"}, "there is no emotion"),
+        ({"speech": "phones", "emotion": "hrmpf"}, "there is no emotion"),
         ({"speech": "phones", "steps": 0}, "1 step or more"),
     ],
 )

@@ -61,7 +61,12 @@ def _animate(command: argparse.ArgumentParser) -> None:
     _output(command)
     command.add_argument("--system", default="moda", metavar="NAME", help="talking head to use (default: moda)")
     command.add_argument("--seed", type=whole(0, SEEDS - 1), default=0, metavar="N", help="same seed, same video")
-    command.add_argument("--emotion", metavar="LABEL", help="emotion to show, for example happiness or sadness")
+    command.add_argument(
+        "--emotion", metavar="WORDS", help="emotion to show, in English: happiness, slightly annoyed, not sad ..."
+    )
+    command.add_argument(
+        "--emotion-model", type=Path, metavar="DIR", help="folder of a CLIP model to read those words (default: our own)"
+    )
     command.add_argument(
         "--emotion-strength", type=number(0.0, 3.0), metavar="X", help="how much of that emotion (default: 1)"
     )

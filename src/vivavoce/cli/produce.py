@@ -64,10 +64,16 @@ def animate(arguments: argparse.Namespace) -> int:
         found = contents(arguments.audio)
         if arguments.system in DRIVEN and arguments.system not in BUILT_IN:
             raise InputError(f"{arguments.system!r} follows a video, not speech: use vivavoce reenact")
-        asked = {"emotion": arguments.emotion, "emotion_strength": arguments.emotion_strength}
+        asked = {
+            "emotion": arguments.emotion,
+            "emotion_model": arguments.emotion_model,
+            "emotion_strength": arguments.emotion_strength,
+        }
         asked |= {f"guidance_{name}": scale for name, scale in (arguments.guidance or {}).items()}
         if arguments.emotion_strength is not None and arguments.emotion is None:
             raise InputError("--emotion-strength needs an emotion to be strong in: give --emotion too")
+        if arguments.emotion_model is not None and arguments.emotion is None:
+            raise InputError("--emotion-model reads the words of an emotion: give --emotion too")
         talker = _following(load(arguments.system, **given_options(arguments, **asked)), arguments)
         voice = heard(arguments.audio, found, talker.clock)
         return produce(talker, read_source(arguments.portrait, talker.clock.fps), voice, arguments, told)

@@ -7,6 +7,7 @@ opening alone, so that what is said stays what is seen. Speech training tells to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -55,6 +56,12 @@ def look(emotion: str) -> Float[Tensor, " d"]:
     row[FACE_MESH.slice("expression")] = torch.from_numpy(_coefficients(wanted, model)).float()
     row[FACE_MESH.slice("eyelids")] = mixed.get("lids", 0.0)
     return row
+
+
+def felt(mix: Sequence[float]) -> Float[Tensor, " d"]:
+    """The looks of a mixture: ``mix`` are shares of EMOTIONS, in their order."""
+    shown = [share * look(emotion) for emotion, share in zip(EMOTIONS, mix, strict=True) if share]
+    return torch.stack(shown).sum(0) if shown else torch.zeros(FACE_MESH.dim)
 
 
 def _action(name: str, model: FaceModel) -> Float[np.ndarray, "478 2"]:

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vivavoce.emotion.labels import probabilities
-from vivavoce.emotion.looks import look
+from vivavoce.emotion.looks import felt
+from vivavoce.emotion.text import Feeling, feeling
 from vivavoce.errors import InputError
 from vivavoce.face.mesh import INNER_LIPS, OUTER_LIPS
 from vivavoce.face.model import FaceModel
@@ -26,6 +26,7 @@ BLINK = (0.55, 0.08, 0.0, 0.12, 0.45, 0.78, 0.94)
 AWAKE = 0.8  # openness below which lids count as blinking, when blinks are replaced
 BLINKS_PER_MINUTE = (0.0, 120.0)
 EYE_WIDTH = 50.0  # in the units in which the keypoint space counts gaze
+MOST_LOOK = 3.0  # strength of the look of an emotion, whatever was said and asked for
 JAW_REACH = 0.12  # face widths around the lips over which the mouth's share of a displacement falls off
 
 
@@ -40,7 +41,7 @@ class Edit:
     mouth_gain: float = 1.0  # lip and jaw movement about the closed mouth, in [0, 2]
     blink_rate: float | None = None  # blinks a minute, in [0, 120], instead of the generated ones
     gaze: tuple[float, float] = (0.0, 0.0)  # added to the gaze; eye widths in [-0.3, 0.3], x right and y down
-    emotion: str | None = None  # look added to the speech, see emotion/looks.py
+    emotion: str | Feeling | None = None  # look added to the speech: a label, or words of feeling (emotion/text.py)
     emotion_strength: float = 1.0  # of that look, in [0, 3]
     relative: tuple[str, ...] = ()  # parts taken as changes from the first row, added to the portrait's own
 
@@ -52,8 +53,7 @@ class Edit:
         _within("the mouth gain", self.mouth_gain, 0.0, 2.0)
         if self.blink_rate is not None:
             _within("the blink rate", self.blink_rate, *BLINKS_PER_MINUTE)
-        if self.emotion is not None:
-            probabilities(self.emotion)  # refuses what is none
+        feeling(self.emotion)  # refuses what is none
         _within("the emotion strength", self.emotion_strength, 0.0, 3.0)
         for value in self.gaze:
             _within("the gaze offset", value, -0.3, 0.3)
@@ -97,8 +97,8 @@ class Edit:
                 rows[:, at] += (self.mouth_gain - 1) * rows[:, at] @ mouth_share().T
             else:
                 rows += (self.mouth_gain - 1) * (rows - reference[:1]) @ share(space, "lips")
-        if self.emotion is not None and probabilities(self.emotion) is not None:
-            _show(rows, space, self.emotion.lower(), self.emotion_strength)
+        if (asked := feeling(self.emotion)) is not None:
+            _show(rows, space, asked, self.emotion_strength)
         if self.blink_rate is not None:
             at = _part(space, "eyelids", "blink rate")
             open_now = blinking(motion.span.start, motion.span.stop, self.blink_rate, seed)
@@ -141,10 +141,10 @@ def mouth_share() -> Float[Tensor, "32 32"]:
     return torch.from_numpy((model.reader @ moved.T).astype(np.float32))
 
 
-def _show(rows: Float[Tensor, "t d"], space: MotionSpace, emotion: str, strength: float) -> None:
-    """Add the look of an emotion to ``rows``."""
+def _show(rows: Float[Tensor, "t d"], space: MotionSpace, asked: Feeling, strength: float) -> None:
+    """Add the look of a feeling to ``rows``."""
     expression, lids = _part(space, "expression", "look of an emotion"), _part(space, "eyelids", "look of an emotion")
-    added = strength * look(emotion)
+    added = min(strength * asked.strength, MOST_LOOK) * felt(asked.mix)
     rows[:, expression] += added[expression]
     rows[:, lids] *= (1 + added[lids]).clamp(min=0.3)
 

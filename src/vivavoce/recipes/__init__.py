@@ -4,6 +4,7 @@
 RECIPES: dict[str, str] = {
     "face": "vivavoce.recipes.face:face",
     "interior": "vivavoce.recipes.interior:interior",
+    "words": "vivavoce.recipes.words:words",
     "mouth": "vivavoce.recipes.mouth:mouth",
     "moda": "vivavoce.recipes.moda:moda",
     "moda-coarse-to-fine": "vivavoce.recipes.ablation:coarse_to_fine",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vivavoce.emotion.labels import probabilities
+from vivavoce.emotion.clip import reader
+from vivavoce.emotion.text import feeling
 from vivavoce.errors import InputError
 from vivavoce.face.model import FaceModel
 from vivavoce.motion import lips
@@ -46,6 +48,7 @@ def assemble(  # noqa: PLR0913  a system's options, all by name
     face: str | int = "largest",
     teeth: Source | None = None,
     emotion: str | None = None,
+    emotion_model: Path | None = None,
     emotion_strength: float = 1.0,
     guidance_audio: float = 1.0,
     guidance_emotion: float = EMOTION_GUIDANCE,
@@ -56,8 +59,10 @@ def assemble(  # noqa: PLR0913  a system's options, all by name
     """The ready system.
 
     ``size``, ``crop``, ``face`` and ``teeth`` (a photo ``[1 3 h w]`` that shows the person's teeth) are the
-    renderer's. ``emotion`` is one of :data:`vivavoce.emotion.labels.LABELS`: it moves the generator towards what it
-    learned, and adds its look (:mod:`vivavoce.emotion.looks`) in proportion to ``emotion_strength``, in [0, 3].
+    renderer's. ``emotion`` is one of :data:`vivavoce.emotion.labels.LABELS` or words of feeling
+    (:mod:`vivavoce.emotion.text`), read by our own table or by the CLIP model in the folder ``emotion_model``: it moves
+    the generator towards what it learned, and adds its look (:mod:`vivavoce.emotion.looks`) in proportion to
+    ``emotion_strength``, in [0, 3].
     ``guidance_audio`` and ``guidance_emotion``, in [0, 5], say how far the motion is pushed along what sound and
     emotion add; 1 is not at all, and audio other than 1 costs another pass of the network. ``device`` is where the
     networks run: ``auto`` is the CPU, for which they are made small. ``backend`` is what runs them.
@@ -71,6 +76,7 @@ def assemble(  # noqa: PLR0913  a system's options, all by name
         raise InputError(f"moda has no backend {backend!r}; it has {', '.join(BACKENDS)}")
     where = found_device(device)
     flow = load_flow("moda").to(where)
+    asked = feeling(emotion, reader(emotion_model))
     shown = None if teeth is None else np.ascontiguousarray(teeth[0].permute(1, 2, 0).numpy())
     return System(
         name="moda",
@@ -80,11 +86,11 @@ def assemble(  # noqa: PLR0913  a system's options, all by name
             flow,
             speech=channel("speech"),
             closed=(channel("closed first"), channel("closed second")),
-            emotion=probabilities(emotion),
+            emotion=None if asked is None else asked.probabilities,
             guidance=scales(audio=guidance_audio, emotion=guidance_emotion),
         ),
         renderer=MeshRenderer(size=size, crop=crop, face=face, teeth=shown),
-        edit=replace(edit or Edit(), emotion=emotion, emotion_strength=emotion_strength),
+        edit=replace(edit or Edit(), emotion=asked, emotion_strength=emotion_strength),
     )
 
 

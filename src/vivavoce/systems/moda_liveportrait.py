@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vivavoce.emotion.labels import probabilities
+from vivavoce.emotion.clip import reader
+from vivavoce.emotion.text import feeling
 from vivavoce.errors import InputError
 from vivavoce.motion.edit import Edit
 from vivavoce.motion.windows import NAME, WINDOW, Emphasis, KeypointFlow, WindowGenerator, load, published_times
@@ -29,6 +30,7 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
     weights: Path,
     speech: str | None = None,
     emotion: str | None = None,
+    emotion_model: Path | None = None,
     emotion_strength: float = 1.0,
     guidance_audio: float = 1.2,
     guidance_emotion: float = 1.2,
@@ -48,7 +50,8 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
 
     ``weights`` is a folder into which ``vivavoce import moda`` and ``vivavoce import liveportrait`` wrote. ``speech``
     is the folder of the speech model, or ``hub:OWNER/NAME``, or ``phones`` for a generator trained on our own encoder;
-    the model among the weights if ``None``. ``emotion`` is one of :data:`vivavoce.emotion.labels.LABELS`.
+    the model among the weights if ``None``. ``emotion`` and ``emotion_model`` are those of
+    :func:`vivavoce.systems.moda.assemble`; what words say of strength counts as ``emotion_strength`` does.
     ``guidance_audio`` and ``guidance_emotion`` say how far the motion is pushed along what sound and emotion add; 1 is
     not at all. ``emotion_strength`` multiplies the latter. ``steps`` counts calls of the network per window of 80
     frames. ``lip_emphasis`` enlarges wide movements of the lips (:class:`vivavoce.motion.windows.Emphasis`), ``gaze``
@@ -61,13 +64,15 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
     if steps < 1:
         raise InputError(f"sampling needs 1 step or more, not {steps}")
     where = found_device(device)
+    asked = feeling(emotion, reader(emotion_model))
+    strength = emotion_strength if asked is None else emotion_strength * asked.strength
     flow = load(Path(weights) / f"{NAME}.safetensors").to(where)
     encoder = _encoder(Path(weights), speech, flow, where)
     generator = WindowGenerator(
         flow,
         times=published_times(steps),
-        guidance=(("audio", guidance_audio), ("emotion", guidance_emotion * emotion_strength)),
-        emotion=probabilities(emotion),
+        guidance=(("audio", guidance_audio), ("emotion", guidance_emotion * strength)),
+        emotion=None if asked is None else asked.probabilities,
         emphasis=Emphasis(_silence(encoder, WINDOW)) if lip_emphasis else None,
         gaze=gaze,
     )
