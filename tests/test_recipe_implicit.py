@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from vivavoce.data import crops
 from vivavoce.errors import InputError
 from vivavoce.nets.lia import Lia, LiaConfig
 from vivavoce.nets.lia_start import start_as_source
@@ -118,28 +117,6 @@ def test_mouth_and_person_count_more():
     assert weight.mean() == pytest.approx(1.0, abs=1e-5)
     assert weight[0, 32, 32] > 3 * weight[0, 5, 60]
     assert weight[0, 5, 60] > weight[0, 5, 3]
-
-
-def test_pairs_come_from_one_person_and_mirror_with_their_landmarks(tmp_path):
-    pairs = implicit.pretend(3, np.random.default_rng(0))
-    jpeg = [crops.cv2.imencode(".jpg", p.permute(1, 2, 0).numpy()[..., ::-1])[1].ravel() for p in pairs.pictures[0]]
-    with (tmp_path / "a.npz").open("wb") as file:
-        np.savez(
-            file,
-            name="a",
-            speaker="s",
-            jpeg=np.concatenate(jpeg),
-            ends=np.cumsum([len(one) for one in jpeg]),
-            pose=np.zeros((2, 3), np.float32),
-            landmarks=pairs.landmarks[0].numpy(),
-            person=np.full((2, 32, 32), 255, np.uint8),
-        )
-    found = implicit.paired((tmp_path / "a.npz",), 12, np.random.default_rng(1))
-    plain = next(n for n in range(12) if torch.allclose(found.landmarks[n], pairs.landmarks[0]))
-    mirrored = next(
-        n for n in range(12) if torch.allclose(found.landmarks[n], pairs.landmarks[0] * torch.tensor([-1.0, 1.0]))
-    )
-    assert torch.equal(found.pictures[plain], found.pictures[mirrored].flip(-1))
 
 
 def test_people_to_judge_by_are_needed(tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from vivavoce import weights
 from vivavoce.data import crops
-from vivavoce.data.crops import Crops
+from vivavoce.data.pairs import Pairs, held, paired
 from vivavoce.data.posed import posed
 from vivavoce.errors import InputError
 from vivavoce.face.mesh import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
@@ -64,16 +64,6 @@ class Losses:
     mouth: float = 4.0  # added in the middle of the mouth
     eyes: float = 1.5  # added in the middle of each eye
     shape: float = 10.0  # of both: what lips and eyes do about their own middles, which heads' ways would drown
-
-
-@dataclass(frozen=True, slots=True)
-class Pairs:
-    """Two frames of one person each."""
-
-    pictures: UInt8[Tensor, "b 2 3 s s"]
-    landmarks: Float[Tensor, "b 2 478 2"]  # in half widths
-    person: Float[Tensor, "b 2 m m"]  # 1 where a person is
-    codes_only: bool = False  # nothing is painted yet: what codes tell is learned first, which costs a tenth
 
 
 class ImplicitTask:
@@ -246,42 +236,13 @@ def faces() -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     return learned, tuple(sorted(aside))
 
 
-@cache
-def held(file: Path) -> Crops:
-    """Frames of a clip, kept in memory as the JPEG files they are."""
-    return crops.load(file)
-
-
-def paired(files: tuple[Path, ...], count: int, rng: np.random.Generator) -> Pairs:
-    """``count`` people by chance, a clip of each and two frames of it; half of the pairs as seen in a mirror."""
-    people: dict[str, list[Path]] = {}
-    for file in files:
-        people.setdefault(held(file).speaker, []).append(file)
-    names, chosen = sorted(people), []
-    for _ in range(count):
-        theirs = people[names[rng.integers(len(names))]]
-        clip = held(theirs[rng.integers(len(theirs))])
-        first, second = rng.choice(len(clip.ends), 2, replace=len(clip.ends) < 2)
-        chosen.append(_pair(clip, [int(first), int(second)], mirrored=bool(rng.random() < 0.5)))
-    pictures, landmarks, person = (np.stack(one) for one in zip(*chosen, strict=True))
-    return Pairs(torch.from_numpy(pictures), torch.from_numpy(landmarks), torch.from_numpy(person).float() / 255)
-
-
-def _pair(clip: Crops, two: list[int], *, mirrored: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    pictures, landmarks, person = np.stack([clip.picture(n) for n in two]), clip.landmarks[two], clip.person[two]
-    if not mirrored:
-        return pictures, landmarks, person
-    # Landmarks change sides too, but each still lies on the same spot of the skin in both frames, which is all that
-    # counts here.
-    return pictures[..., ::-1].copy(), landmarks * np.array([-1, 1], np.float32), person[..., ::-1].copy()
-
-
 def renderer(
     name: str = "if-mdm-renderer", config: LiaConfig = SMALL, *, codes: int = 3000, steps: int = 7000, batch: int = 3
 ) -> Recipe:
     """The small renderer that ships with the package: 256 pixels, codes of 20 numbers, local flows.
 
-    In the first ``codes`` of ``steps`` nothing is painted, and batches are twice as large.
+    In the first ``codes`` of ``steps`` nothing is painted, batches are twice as large, and every frame is seen in a
+    view of its own, so that codes tell where a face is; what is painted later keeps still what stands still.
     """
 
     @cache
@@ -293,7 +254,7 @@ def renderer(
 
         def batch_at(step: int) -> Pairs:
             early = step < codes
-            pairs = paired(learned, batch * (1 + early), np.random.default_rng((seed, step)))
+            pairs = paired(learned, batch * (1 + early), np.random.default_rng((seed, step)), views=1 + early)
             return dataclasses.replace(pairs, codes_only=early)
 
         return batch_at
