@@ -61,6 +61,7 @@ class Losses:
     known: float = 0.7  # share of frames told their true readings
     wrong: float = 0.2  # standard deviation of what is added to those
     noisiest: float = 0.3  # share of frames that are pure noise, from which painting starts
+    worn: float = 0.25  # and to references, finely and coarsely: in use they were painted, and errors must not grow
     deaf: float = 0.4  # standard deviation of what is added to features, for people and rooms never heard
 
 
@@ -120,6 +121,7 @@ class DiffTalkTask:
             first = torch.where(told, known, heard[:, :number])
             heard = torch.cat([first, heard[:, number:]], 1)
         latent, hidden, other = latents(self.net, batch)
+        other = worn(other, losses.worn, rng)
         context = self.net.conditions.token(heard, places(config, batch))
         given = seen(self.net, hidden, other)
         noise = torch.randn(latent.shape, generator=rng)
@@ -188,6 +190,14 @@ class DiffTalkTask:
         count = sum(p.numel() for p in self.learned.parameters())
         self.net.half().save(out, f"# DiffTalk\n\nKept out of training: {figures}\n", kept_out=figures)
         return {"kept_out": figures, "parameters": count}
+
+
+def worn(latent: Float[Tensor, "b c h w"], most: float, rng: torch.Generator) -> Float[Tensor, "b c h w"]:
+    """Latents with noise of the finest and of a coarse scale, of a strength up to ``most`` each."""
+    coarse = torch.randn((*latent.shape[:2], latent.shape[2] // 8 + 1, latent.shape[3] // 8 + 1), generator=rng)
+    wide = functional.interpolate(coarse, latent.shape[2:], mode="bicubic", align_corners=False)
+    amount = most * torch.rand((2, len(latent), 1, 1, 1), generator=rng)
+    return latent + amount[0] * torch.randn(latent.shape, generator=rng) + amount[1] * wide
 
 
 def _signed(pictures: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
