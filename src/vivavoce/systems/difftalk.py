@@ -35,19 +35,13 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
 ) -> System:
     """The ready system.
 
-    Args:
-        weights: folder with ``difftalk.safetensors``, as the recipe writes it, or that file.
-        steps: calls of the denoiser a frame.
-        reference: a picture ``[1 3 h w]`` of the same person that shows how the mouth looks; otherwise the portrait, or
-            the plainest picture of the film's beginning.
-        progressive: every frame is the reference of the next, lest the picture flicker.
-        anchor: frames after which the reference is the first one again, lest errors grow; 0: never.
-        lips: ``heard``: what the networks make of the sound; ``motion``: lips as the motion generator moves them.
-        size: see :class:`vivavoce.render.mesh.MeshRenderer`.
-        crop: as there.
-        face: as there.
-        device: where the networks run; ``auto`` is the CPU.
-        edit: what the user changes in the motion. Its gain of the mouth's movement also scales lips that are heard.
+    ``weights`` is a folder with ``difftalk.safetensors``, as the recipe writes it, or that file. ``steps`` counts calls of
+    the denoiser a frame. ``reference``, a picture ``[1 3 h w]`` of the same person, shows how the mouth looks; otherwise
+    the portrait does, or the plainest picture of the film's beginning. With ``progressive`` every frame is the reference
+    of the next, and the first one is it again every ``anchor`` frames (0: never). ``lips`` are ``heard`` by the networks,
+    or follow the ``motion`` of the generator. ``size``, ``crop`` and ``face`` are those of
+    :class:`vivavoce.render.mesh.MeshRenderer`; the networks run on ``device``. The gain of ``edit`` for the mouth's
+    movement also scales lips that are heard.
 
     Raises:
         InputError: a value that does not exist, or weights that cannot be used.
@@ -57,14 +51,9 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
     from vivavoce.speech.encoder import PhoneEncoder
     from vivavoce.systems import moda
 
-    networks = DiffTalk.load(weights, moda.found_device(device))
-    encoder = PhoneEncoder.pretrained()
+    networks, encoder = DiffTalk.load(weights, moda.found_device(device)), PhoneEncoder.pretrained()
     conditions = networks.config.conditions
-    if conditions.features != encoder.dim:
-        raise InputError(
-            f"these weights hear {conditions.features} numbers at a time, the phone encoder gives {encoder.dim}: "
-            "weights made for other speech features, such as the published ones, can be imported, but do not speak"
-        )
+    _check(conditions.features, encoder.dim)
     change = edit or Edit()
     talker = moda.assemble(edit=change)
     around = Surrounded(talker.generator, *reach(conditions))
@@ -81,3 +70,12 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
         reference=shown,
     )
     return System(NAME, Clock(), encoder, around, renderer, talker.edit)
+
+
+def _check(features: int, given: int) -> None:
+    """Refuse weights that cannot hear."""
+    if features != given:
+        raise InputError(
+            f"these weights hear {features} numbers at a time, the phone encoder gives {given}: weights made for other "
+            "speech features, such as the published ones, can be imported, but do not speak"
+        )
