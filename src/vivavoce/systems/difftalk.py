@@ -35,11 +35,11 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
 ) -> System:
     """The ready system.
 
-    ``weights`` is a folder with ``difftalk.safetensors``, as the recipe writes it, or that file. ``steps`` counts calls of
-    the denoiser a frame. ``reference``, a picture ``[1 3 h w]`` of the same person, shows how the mouth looks; otherwise
-    the portrait does, or the plainest picture of the film's beginning. With ``progressive`` every frame is the reference
-    of the next, and the first one is it again every ``anchor`` frames (0: never). ``lips`` are ``heard`` by the networks,
-    or follow the ``motion`` of the generator. ``size``, ``crop`` and ``face`` are those of
+    ``weights`` is a folder with ``difftalk.safetensors``, as the recipe writes it, or that file. ``steps`` counts
+    calls of the denoiser a frame. ``reference``, a picture ``[1 3 h w]`` of the same person, shows how the mouth
+    looks; otherwise the portrait does, or the plainest picture of the film's beginning. With ``progressive`` every
+    frame is the reference of the next, and the first one is it again every ``anchor`` frames (0: never). ``lips`` are
+    ``heard`` by the networks, or follow the ``motion`` of the generator. ``size``, ``crop`` and ``face`` are those of
     :class:`vivavoce.render.mesh.MeshRenderer`; the networks run on ``device``. The gain of ``edit`` for the mouth's
     movement also scales lips that are heard.
 
