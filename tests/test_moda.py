@@ -13,7 +13,7 @@ from vivavoce.timeline import Span
 
 
 def test_unknown_emotion_device_and_backend_name_what_exists():
-    with pytest.raises(InputError, match="no emotion that is understood in .hrmpf."):
+    with pytest.raises(InputError, match=r"no emotion that is understood in .hrmpf."):
         moda.assemble(emotion="hrmpf")
     with pytest.raises(InputError, match="no device 'tpu'; there are auto, cpu, cuda, mps"):
         moda.assemble(device="tpu")

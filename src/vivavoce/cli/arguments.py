@@ -65,7 +65,7 @@ def _animate(command: argparse.ArgumentParser) -> None:
         "--emotion", metavar="WORDS", help="emotion to show, in English: happiness, slightly annoyed, not sad ..."
     )
     command.add_argument(
-        "--emotion-model", type=Path, metavar="DIR", help="folder of a CLIP model to read those words (default: our own)"
+        "--emotion-model", type=Path, metavar="DIR", help="folder of a CLIP model to read them (default: our own)"
     )
     command.add_argument(
         "--emotion-strength", type=number(0.0, 3.0), metavar="X", help="how much of that emotion (default: 1)"

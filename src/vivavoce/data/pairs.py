@@ -55,8 +55,8 @@ def paired(files: tuple[Path, ...], count: int, rng: np.random.Generator, views:
         two = _pair(clip, [int(first), int(second)], mirrored=bool(rng.random() < 0.5))
         if views:
             seen = [_view(rng) for _ in range(views)]
-            pairs = [_seen(*one, seen[n % views]) for n, one in enumerate(zip(*two, strict=True))]
-            two = tuple(np.stack(one) for one in zip(*pairs, strict=True))
+            each = [_seen(two[0][n], two[1][n], two[2][n], seen[n % views]) for n in range(2)]
+            two = tuple(np.stack(one) for one in zip(*each, strict=True))
         chosen.append(two)
     pictures, landmarks, person = (np.stack(one) for one in zip(*chosen, strict=True))
     return Pairs(torch.from_numpy(pictures), torch.from_numpy(landmarks), torch.from_numpy(person).float() / 255)

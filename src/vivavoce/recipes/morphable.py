@@ -167,18 +167,25 @@ def _reader(
     return out
 
 
+def _with_mean(
+    looks: Sequence[Look], face: Morphable, flip: tuple[np.ndarray, ...]
+) -> tuple[Morphable, np.ndarray, np.ndarray]:
+    """``face`` with the looks' mean texture, the colours seen through it, and how well each was seen."""
+    seen = [_seen(look, face) for look in looks]
+    colours, weights = (np.stack(part) for part in zip(*seen, strict=True))
+    total = weights.sum(0)
+    mean = (colours * weights[..., None]).sum(0) / np.maximum(total, 1e-6)[..., None]
+    even = (mean * total[..., None]).sum((0, 1)) / total.sum()
+    mean = np.where(total[..., None] > LEAST_SEEN * len(looks), mean, even)
+    return replace(face, texture_mean=(mean + mean[flip]) / 2), colours, weights
+
+
 def textured(looks: Sequence[Look], face: Morphable, textures: int = TEXTURES) -> Morphable:
     """Mean and principal axes of the textures; the second round knows what skin is usually like."""
     face = replace(face, texture_mean=np.full((SIDE, SIDE, 3), 0.5), texture=np.zeros((1, SIDE, SIDE, 3)))
     flip = _mirrored_texels()
-    for _ in range(2):
-        seen = [_seen(look, face) for look in looks]
-        colours, weights = (np.stack(part) for part in zip(*seen, strict=True))
-        total = weights.sum(0)
-        mean = (colours * weights[..., None]).sum(0) / np.maximum(total, 1e-6)[..., None]
-        even = (mean * total[..., None]).sum((0, 1)) / total.sum()
-        mean = np.where(total[..., None] > LEAST_SEEN * len(looks), mean, even)
-        face = replace(face, texture_mean=(mean + mean[flip]) / 2)
+    face, _, _ = _with_mean(looks, face, flip)
+    face, colours, weights = _with_mean(looks, face, flip)
     offsets = _completed(colours - face.texture_mean, weights, flip)
     offsets = np.concatenate([offsets, offsets[:, flip[0], flip[1]]]).reshape(2 * len(offsets), -1)
     kernel = offsets @ offsets.T

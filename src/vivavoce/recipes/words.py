@@ -55,11 +55,11 @@ def table(known: Sequence[str], amounts: Float[np.ndarray, "w 8"]) -> Float[np.n
 def left_out(known: Sequence[str], amounts: Float[np.ndarray, "w 8"]) -> dict[str, float]:
     """How words are understood by a table that was made without them."""
     part = np.random.default_rng(0).integers(0, PARTS, len(known))
-    found, right, taken, feelings = 0, 0, 0, amounts.any(1)
+    found, right, taken, feelings = 0, 0, 0, np.asarray(amounts != 0).max(1)
     for one in range(PARTS):
         kept = [word for word, there in zip(known, part != one, strict=True) if there]
         reader = Table.of(table(kept, amounts[part != one]), kept)
-        for index in np.flatnonzero(part == one):
+        for index in np.flatnonzero(part == one).tolist():
             meant = reader.meaning(known[index])
             if meant is not None:
                 taken += not feelings[index]
