@@ -6,6 +6,7 @@ are not wrapped: gradients are averaged as one flat tensor, so tasks can call th
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -120,7 +121,15 @@ def crew() -> Crew:
         from accelerate import Accelerator
     except ModuleNotFoundError as error:
         raise InputError("training in several processes needs accelerate: pip install 'vivavoce[train]'") from error
-    return Crew(Accelerator())
+    accelerator = Accelerator()
+    atexit.register(_part)
+    return Crew(accelerator)
+
+
+def _part() -> None:
+    """Let the other processes go: threads that still listen to them can end an interpreter that exits in an abort."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def moved(batch: Any, device: torch.device) -> Any:
