@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vivavoce.motion.space import MotionSpace
-from vivavoce.system import Drive, Features, MotionGenerator, Portrait
+from vivavoce.motion.through import Through
+from vivavoce.system import Drive, Features, Portrait
 
 KEYS = 1 << 24  # numbers that single precision tells apart
 
@@ -26,27 +26,11 @@ class Heard(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Surrounded:
+class Surrounded(Through):
     """``generator``, whose drives bring the features from ``before`` frames before each frame to ``after`` after it."""
 
-    generator: MotionGenerator
     before: int
     after: int
-
-    @property
-    def space(self) -> MotionSpace:
-        """See :class:`vivavoce.system.MotionGenerator`."""
-        return self.generator.space
-
-    @property
-    def audio_dim(self) -> int:
-        """See :class:`vivavoce.system.MotionGenerator`."""
-        return self.generator.audio_dim
-
-    @property
-    def hop(self) -> int:
-        """See :class:`vivavoce.system.MotionGenerator`."""
-        return self.generator.hop
 
     @property
     def lookahead(self) -> int:

@@ -18,15 +18,16 @@ from vivavoce.media.picture import is_picture, read_image
 from vivavoce.media.reel import Reel
 from vivavoce.motion.parts import EYE_KINDS, share
 from vivavoce.motion.space import Motion, MotionSpace
+from vivavoce.motion.through import Through
 from vivavoce.streams import Background
-from vivavoce.system import Drive, Features, Follower, MotionGenerator, Portrait, System
+from vivavoce.system import Drive, Features, Follower, Portrait, System
 
 DRIVABLE = ("pose", "brows", "eyes")
 _AHEAD = 2  # stretches of the driver that are tracked before they are needed
 
 
-@dataclass(frozen=True, slots=True)
-class Driven:
+@dataclass(frozen=True)
+class Driven(Through):
     """Motion of ``generator`` whose ``parts`` are the driver's.
 
     Head and brows are added to the portrait's own as changes from the driver's first frame; lids and gaze are taken as
@@ -34,30 +35,9 @@ class Driven:
     picture has no changes: its head angles and brows are taken as they are, and its eyes too, where they are known.
     """
 
-    generator: MotionGenerator
     follower: Follower
     driver: Path
     parts: tuple[str, ...] = DRIVABLE
-
-    @property
-    def space(self) -> MotionSpace:
-        """See :class:`vivavoce.system.MotionGenerator`."""
-        return self.generator.space
-
-    @property
-    def audio_dim(self) -> int:
-        """See :class:`vivavoce.system.MotionGenerator`."""
-        return self.generator.audio_dim
-
-    @property
-    def hop(self) -> int:
-        """See :class:`vivavoce.system.MotionGenerator`."""
-        return self.generator.hop
-
-    @property
-    def lookahead(self) -> int:
-        """See :class:`vivavoce.system.MotionGenerator`."""
-        return self.generator.lookahead
 
     def drives(self, portrait: Portrait, features: Iterable[Features], *, seed: int) -> Iterator[Drive]:
         """See :class:`vivavoce.system.MotionGenerator`. Raises :class:`InputError` when the driver has no face."""
