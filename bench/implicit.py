@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import platform
 import statistics
 import sys
 import time
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from vivavoce.evaluate.speed import machine
 from vivavoce.importing.lia import mapped
 from vivavoce.nets.lia import Lia, Refine
 from vivavoce.nets.lia_quick import prepared, quicken
@@ -143,6 +143,7 @@ def _refining() -> list[str]:
 
 
 def _report(rows: list[str], threads: int, rounds: int) -> str:
+    facts, instructions = machine(), torch.backends.cpu.get_cpu_capability()
     lines = [
         "# Implicit motion to frame",
         "",
@@ -151,7 +152,7 @@ def _report(rows: list[str], threads: int, rounds: int) -> str:
         "alternating rounds. The machine was not idle, so compare within the table; CPU time says what the work costs.",
         "Operations are those of the published form. Plain is what trains and exports; quick is for CPUs.",
         "",
-        f"Processor: {_processor()}; PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}.",
+        f"Processor: {facts['cpu']}, {facts['cores']} cores; PyTorch {torch.__version__}, {instructions}.",
         "",
         "| | GFLOP | wall, s | CPU, s | faster (wall) | faster (CPU) | mean difference |",
         "|---|---|---|---|---|---|---|",
@@ -166,12 +167,6 @@ def _report(rows: list[str], threads: int, rounds: int) -> str:
         "`python bench/implicit.py CHECKOUT` makes this file.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
 
 
 if __name__ == "__main__":

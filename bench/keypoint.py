@@ -9,7 +9,6 @@ medians of wall and CPU time are given. Needs PyYAML (for the published configur
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vivavoce.evaluate.speed import machine
 from vivavoce.importing.liveportrait import import_liveportrait
 from vivavoce.nets.liveportrait import Networks
 
@@ -148,6 +148,7 @@ def _timed(contenders: dict[str, Draw], rounds: int) -> dict[str, Timing]:
 
 
 def _report(frames: dict[str, Tensor], timings: dict[str, Timing], threads: int, rounds: int) -> str:
+    facts, instructions = machine(), torch.backends.cpu.get_cpu_capability()
     reference, first = frames["published, fp32"], timings["published, fp32"]
     lines = [
         "# Keypoints to frame",
@@ -156,7 +157,7 @@ def _report(frames: dict[str, Tensor], timings: dict[str, Timing], threads: int,
         f"inputs, one process, {threads} threads, medians of {rounds} alternating rounds. The machine was not idle, so",
         "compare within the table; CPU time says what the work costs, wall time what it took there and then.",
         "",
-        f"Processor: {_processor()}; PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}.",
+        f"Processor: {facts['cpu']}, {facts['cores']} cores; PyTorch {torch.__version__}, {instructions}.",
         "",
         "| | wall, s | CPU, s | faster (wall) | faster (CPU) | mean difference, 1/255 | largest |",
         "|---|---|---|---|---|---|---|",
@@ -175,12 +176,6 @@ def _report(frames: dict[str, Tensor], timings: dict[str, Timing], threads: int,
         "`python bench/keypoint.py CHECKOUT` makes this file.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
 
 
 if __name__ == "__main__":
