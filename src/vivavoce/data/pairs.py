@@ -51,8 +51,7 @@ def paired(files: tuple[Path, ...], count: int, rng: np.random.Generator, views:
     for _ in range(count):
         theirs = people[names[rng.integers(len(names))]]
         clip = held(theirs[rng.integers(len(theirs))])
-        first, second = rng.choice(len(clip.ends), 2, replace=len(clip.ends) < 2)
-        two = _pair(clip, [int(first), int(second)], mirrored=bool(rng.random() < 0.5))
+        two = _pair(clip, list(two_of(len(clip.ends), rng)), mirrored=bool(rng.random() < 0.5))
         if views:
             seen = [_view(rng) for _ in range(views)]
             each = [_seen(two[0][n], two[1][n], two[2][n], seen[n % views]) for n in range(2)]
@@ -60,6 +59,12 @@ def paired(files: tuple[Path, ...], count: int, rng: np.random.Generator, views:
         chosen.append(two)
     pictures, landmarks, person = (np.stack(one) for one in zip(*chosen, strict=True))
     return Pairs(torch.from_numpy(pictures), torch.from_numpy(landmarks), torch.from_numpy(person).float() / 255)
+
+
+def two_of(frames: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Which two of a clip's frames are a pair: not the same, unless there is only one."""
+    first, second = rng.choice(frames, 2, replace=frames < 2)
+    return int(first), int(second)
 
 
 def _pair(clip: Crops, two: list[int], *, mirrored: bool) -> tuple[np.ndarray, ...]:

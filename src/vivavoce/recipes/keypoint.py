@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vivavoce.data.crops import GUIDES, Crops, cut_all, load
+from vivavoce.data.pairs import two_of
 from vivavoce.errors import InputError
 from vivavoce.motion import keypoints, priors
 from vivavoce.motion.space import KEYPOINT
@@ -215,12 +216,9 @@ def clips() -> tuple[tuple[Path, ...], tuple[Path, ...]]:
 
 def paired(files: tuple[Path, ...], count: int, rng: np.random.Generator) -> Pairs:
     """``count`` clips by chance, two frames of each."""
-    return stacked([(crops := load(files[rng.integers(len(files))]), _two(len(crops.ends), rng)) for _ in range(count)])
-
-
-def _two(frames: int, rng: np.random.Generator) -> tuple[int, int]:
-    first, second = rng.choice(frames, 2, replace=frames < 2)
-    return int(first), int(second)
+    return stacked(
+        [(crops := load(files[rng.integers(len(files))]), two_of(len(crops.ends), rng)) for _ in range(count)]
+    )
 
 
 def stacked(chosen: list[tuple[Crops, tuple[int, int]]]) -> Pairs:
