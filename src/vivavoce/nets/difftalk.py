@@ -56,6 +56,9 @@ class Painting:
     told: str = "published"  # landmarks; or "upper", or "none"
     window: tuple[int, int, int, int] = (0, 64, 0, 64)  # first and last row, first and last column that are painted
     sees: tuple[str, ...] = ("masked", "reference")  # of the two latents; another is zeros: to compare with
+    # The reference is first bent until its head stands as in the frame and its lips as told (vivavoce.face.bend), and
+    # those lips are drawn into what is hidden. As published it is shown as it is.
+    bends: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what does not exist."""
@@ -85,6 +88,12 @@ class DiffTalkConfig:
         """Of the square that is cut out of a frame, in pixels: 64 latent pixels."""
         return LATENT * self.first_stage.factor
 
+    @property
+    def pixels(self) -> tuple[slice, slice]:
+        """Rows and columns of the square that are painted."""
+        top, bottom, left, right = (self.first_stage.factor * edge for edge in self.painting.window)
+        return slice(top, bottom), slice(left, right)
+
     @classmethod
     def of(cls, values: Mapping[str, Mapping[str, Any]]) -> DiffTalkConfig:
         """From what ``dataclasses.asdict`` gave, possibly through JSON."""
@@ -107,6 +116,8 @@ class DiffTalk(nn.Module):
         if len(config.painting.landmarks) != config.conditions.landmarks:
             told = len(config.painting.landmarks)
             raise ValueError(f"{told} landmarks are told, conditions are for {config.conditions.landmarks}")
+        if config.painting.bends and not config.conditions.lips:
+            raise ValueError("references can only be bent by readings of the lips")
         self.first_stage = FirstStage(first)
         self.unet = UNet(unet)
         self.conditions = TalkConditions(config.conditions)

@@ -13,38 +13,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vivavoce.face.lower import masked
-from vivavoce.face.model import FaceModel
-from vivavoce.motion import lips
-from vivavoce.motion.space import FACE_MESH
 from vivavoce.nets.difftalk import WINDOW, DiffTalk, DiffTalkConfig, Painting, first_stage
-from vivavoce.nets.talk_conditions import TalkConditions, TalkConfig, reach, windowed
+from vivavoce.nets.talk_conditions import TalkConditions, TalkConfig, windowed
 from vivavoce.nets.unet import UNetConfig
 from vivavoce.nets.vae import FirstStage, FirstStageConfig
 from vivavoce.recipes.first_stage import LIPS, STAGE, decibels, hill
-from vivavoce.recipes.lowered import Chosen, another, faces, some
+from vivavoce.recipes.lowered import faces, some
+from vivavoce.recipes.talk import READINGS, Judged, Talk, bent, heard_only, kept_out, pieces, places, shown, signed
 from vivavoce.sampling.painting import clean, paint, seen
 from vivavoce.speech.encoder import CHANNELS
 from vivavoce.train.loop import Recipe
 from vivavoce.train.tasks import Objective
 
-READINGS = 8  # of the lips
-JUDGED = 64  # frames of people kept out of training
 STEPS = 4  # of judging
-EXPRESSION = FACE_MESH.slice("expression")
 TALK = TalkConfig(features=len(CHANNELS), window=8, landmarks=26, centre=128.0, unit=64.0, lips=READINGS)
-PAINTING = Painting("clean", hidden="region", told="upper", window=WINDOW)
+PAINTING = Painting("clean", hidden="region", told="upper", window=WINDOW, bends=True)
 UNET = UNetConfig(
     context=TALK.context, width=48, multiples=(1, 2, 3), blocks=1, attention=(1, 2), head=24, groups=8, patch=2
 )
@@ -58,33 +52,11 @@ class Losses:
     lips: float = 0.3  # squared difference of foretold readings of the lips
     around: float = 0.1  # weight of latent pixels outside the painted region; 1 inside
     mouth: float = 3.0  # added in the middle of the mouth
-    known: float = 0.7  # share of frames told their true readings
-    wrong: float = 0.2  # standard deviation of what is added to those
+    known: float = 0.9  # share of frames told their true readings
+    wrong: float = 0.1  # standard deviation of what is added to those
     noisiest: float = 0.3  # share of frames that are pure noise, from which painting starts
-    worn: float = 0.25  # and to references, finely and coarsely: in use they were painted, and errors must not grow
+    worn: float = 0.1  # and to references, finely and coarsely: in use they were painted, and errors must not grow
     deaf: float = 0.4  # standard deviation of what is added to features, for people and rooms never heard
-
-
-@dataclass(frozen=True, slots=True)
-class Talk:
-    """Frames, what was said around them, and pictures of the same people; without pictures, frames to foretell."""
-
-    speech: Float[Tensor, "b r f"]
-    readings: Float[Tensor, "b k"]
-    frames: UInt8[Tensor, "b h w 3"] | None = None  # within the window
-    hidden: UInt8[Tensor, "b h w 3"] | None = None  # the same, masked
-    others: UInt8[Tensor, "b h w 3"] | None = None  # references
-    places: Float[Tensor, "b 68 2"] | None = None
-    painted: Float[Tensor, "b h w"] = field(default_factory=lambda: torch.zeros(0, 1, 1))  # 1 in the painted region
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Frames to paint, and clips to foretell: speech around every frame, and what the lips did."""
-
-    talk: Talk
-    clips: tuple[tuple[Float[Tensor, "t r f"], Float[Tensor, "t k"]], ...]
-    opening: Float[Tensor, " k"]  # readings @ opening = how far the lips are parted
 
 
 class DiffTalkTask:
@@ -120,6 +92,7 @@ class DiffTalkTask:
             told = torch.rand(len(heard), 1, generator=rng) < losses.known
             first = torch.where(told, known, heard[:, :number])
             heard = torch.cat([first, heard[:, number:]], 1)
+            batch = bent(batch, first, config) if config.painting.bends else batch
         latent, hidden, other = latents(self.net, batch)
         other = worn(other, losses.worn, rng)
         context = self.net.conditions.token(heard, places(config, batch))
@@ -175,14 +148,17 @@ class DiffTalkTask:
         """What is painted, the truth, the reference, what the first stage makes of the truth, and the mouth's hill."""
         net, config = self.net, self.net.config
         assert part.frames is not None and part.others is not None and part.places is not None  # noqa: S101, PT018
-        latent, hidden, other = latents(net, part)
-        context = net.conditions(windowed(part.speech, config.conditions), places(config, part))
+        heard, other = net.conditions.heard(windowed(part.speech, config.conditions)), signed(part.others)
+        if config.painting.bends:
+            part = bent(part, heard[:, : config.conditions.lips], config)
+        latent, hidden, reference = latents(net, part)
+        context = net.conditions.token(heard, places(config, part))
         start = torch.randn(latent.shape, generator=torch.Generator().manual_seed(0))
-        drawn = net.first_stage.decode(paint(net, start, hidden, other, context, steps=STEPS))
+        drawn = net.first_stage.decode(paint(net, start, hidden, reference, context, steps=STEPS))
         top, left = (config.first_stage.factor * edge for edge in config.painting.window[::2])
         mouth = part.places[:, list(LIPS)] * config.side / 256 - torch.tensor([left, top])
         size = (drawn.shape[2], drawn.shape[3])
-        return drawn, _signed(part.frames), _signed(part.others), net.first_stage.decode(latent), hill(mouth, *size)
+        return drawn, signed(part.frames), other, net.first_stage.decode(latent), hill(mouth, *size)
 
     def export(self, out: Path) -> Mapping[str, Any]:
         """See :class:`vivavoce.train.tasks.Task`."""
@@ -200,30 +176,13 @@ def worn(latent: Float[Tensor, "b c h w"], most: float, rng: torch.Generator) ->
     return latent + amount[0] * torch.randn(latent.shape, generator=rng) + amount[1] * wide
 
 
-def _signed(pictures: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
-    return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 def latents(net: DiffTalk, batch: Talk) -> tuple[Tensor, Tensor, Tensor]:
     """Of the frames, of the frames masked, and of the references."""
     assert batch.frames is not None and batch.hidden is not None and batch.others is not None  # noqa: S101, PT018
     with torch.no_grad():
-        found = net.first_stage.encode(torch.cat([_signed(one) for one in (batch.frames, batch.hidden, batch.others)]))
+        found = net.first_stage.encode(torch.cat([signed(one) for one in (batch.frames, batch.hidden, batch.others)]))
     first, second, third = found.chunk(3)
     return first, second, third
-
-
-def places(config: DiffTalkConfig, batch: Talk) -> Float[Tensor, "b p 2"] | None:
-    """The landmarks that are told."""
-    chosen = config.painting.landmarks
-    return batch.places[:, list(chosen)] if chosen and batch.places is not None else None
-
-
-def pieces(batch: Talk, count: int) -> Iterator[Talk]:
-    """Frames to paint in pieces of ``count``."""
-    for at in range(0, len(batch.speech), count):
-        cut: dict[str, Any] = {name: getattr(batch, name)[at : at + count] for name in Talk.__slots__}
-        yield Talk(**cut)
 
 
 def foretold(conditions: TalkConditions, judged: Judged) -> float:
@@ -234,63 +193,6 @@ def foretold(conditions: TalkConditions, judged: Judged) -> float:
         pair = torch.stack([told @ judged.opening, readings @ judged.opening])
         found.append(float(torch.corrcoef(pair)[0, 1].detach()))
     return float(np.nanmean(found))
-
-
-def readings_of(rows: Float[Tensor, "t 48"], mirrored: Bool[Tensor, " t"]) -> Float[Tensor, "t k"]:
-    """Readings of the lips of face-mesh/1 rows, some of them seen in a mirror."""
-    reader, mirror = _readers()
-    return torch.where(mirrored[:, None], rows @ mirror, rows)[:, EXPRESSION] @ reader
-
-
-@cache
-def _readers() -> tuple[Float[Tensor, "32 k"], Float[Tensor, "48 48"]]:
-    model = FaceModel.pretrained()
-    return lips.readings(model, READINGS), lips.mirror_rows(model)
-
-
-def opening_of() -> Float[Tensor, " k"]:
-    """How far the lips are parted by each reading; least squares."""
-    model = FaceModel.pretrained()
-    return torch.linalg.lstsq(lips.readings(model, READINGS), lips.opening(model)[:, None]).solution[:, 0]
-
-
-def told(chosen: list[Chosen], talk: TalkConfig) -> tuple[Tensor, Tensor]:
-    """Speech around frames, and the readings of their lips."""
-    speech = np.stack([one.clip.around(one.index, *reach(talk)) for one in chosen])
-    rows = np.stack([one.clip.rows[one.clip.frames[one.index]] for one in chosen])
-    mirrored = torch.tensor([one.mirrored for one in chosen])
-    return torch.from_numpy(speech), readings_of(torch.from_numpy(rows).float(), mirrored)
-
-
-def shown(chosen: list[Chosen], config: DiffTalkConfig, rng: np.random.Generator) -> Talk:
-    """Frames to paint, each with another frame of its clip."""
-    model, factor = FaceModel.pretrained(), config.first_stage.factor
-    top, bottom, left, right = (factor * edge for edge in config.painting.window)
-    frames, hidden, others, painted = [], [], [], []
-    for one in chosen:
-        picture, inside = one.picture, one.hidden(model)
-        under = inside if config.painting.hidden == "region" else one.band(model)
-        pictures = (picture, masked(np.ascontiguousarray(picture), under), another(one, rng).picture)
-        for found, kept in zip((frames, hidden, others), pictures, strict=True):
-            found.append(kept[top:bottom, left:right])
-        painted.append(inside[top:bottom, left:right])
-    speech, readings = told(chosen, config.conditions)
-    first, second, third = (torch.from_numpy(np.stack(found)) for found in (frames, hidden, others))
-    at = torch.from_numpy(np.stack([one.landmarks for one in chosen])).float()
-    return Talk(speech, readings, first, second, third, at, torch.from_numpy(np.stack(painted)).float())
-
-
-def heard_only(found: tuple[Chosen, ...] | list[Chosen], talk: TalkConfig) -> Talk:
-    """Frames to foretell."""
-    return Talk(*told(list(found), talk))
-
-
-def kept_out(config: DiffTalkConfig) -> Judged:
-    """People to judge by."""
-    rng, aside = np.random.default_rng(0), faces()[1]
-    talk = shown(some(aside, JUDGED, rng, mirror=False), config, rng)
-    clips = tuple(told([Chosen(clip, n) for n in range(len(clip.ends))], config.conditions) for clip in aside)
-    return Judged(talk, clips, opening_of())
 
 
 def small(
@@ -337,7 +239,7 @@ def small(
         weight_decay=0.01,
         warm_up=50,
         ema=0.995,
-        judge_every=200,
+        judge_every=500,
     )
 
 

@@ -14,8 +14,9 @@ from vivavoce.nets.difftalk import DiffTalkConfig
 from vivavoce.nets.talk_conditions import TalkConfig, reach
 from vivavoce.nets.unet import UNetConfig
 from vivavoce.nets.vae import FirstStage, FirstStageConfig
-from vivavoce.recipes.difftalk import PAINTING, DiffTalkTask, Judged, Losses, Talk
+from vivavoce.recipes.difftalk import PAINTING, DiffTalkTask, Losses
 from vivavoce.recipes.first_stage import LIPS
+from vivavoce.recipes.talk import Judged, Talk
 from vivavoce.train.loop import Recipe
 
 
@@ -26,7 +27,7 @@ def toy() -> Recipe:
     )
     talk = TalkConfig(features=6, window=2, frames=2, seen=8, landmarks=26, centre=16.0, unit=8.0, width=16, lips=2)
     unet = UNetConfig(context=32, width=16, multiples=(1, 2), blocks=1, attention=(1,), head=8, groups=4, patch=1)
-    painting = replace(PAINTING, window=(0, 8, 0, 8))
+    painting = replace(PAINTING, window=(0, 8, 0, 8), bends=False)
     config = DiffTalkConfig(stage, unet, talk, painting=painting)
 
     def made() -> FirstStage:

@@ -25,7 +25,7 @@ from vivavoce.data.clips import recordings
 from vivavoce.data.lowered import Lowered
 from vivavoce.data.prepare import Prepared
 from vivavoce.errors import InputError
-from vivavoce.face import lower
+from vivavoce.face import bend, lower
 from vivavoce.face.lower import MIRRORED
 from vivavoce.face.model import FaceModel
 from vivavoce.media.read import read_video
@@ -37,7 +37,7 @@ FOLDER = "VIVAVOCE_LOWERED"
 SIDE = 256  # pixels of a picture
 FRAMES = 75  # of a clip that are kept, the first ones
 MOST = 600  # frames of a speaker, of whom no further clips are taken then
-APART, CANDIDATES = 8, 6  # frames between a picture and its reference, and how many the reference is chosen from
+APART, CANDIDATES = 8, 3  # frames between a picture and its reference, and how many the reference is chosen from
 SHARE = 0.5  # a speaker with n frames is met n ** SHARE times as often as one with a single frame
 
 
@@ -128,6 +128,12 @@ class Chosen:
 
     def _seen(self, inside: Bool[np.ndarray, "s s"]) -> Bool[np.ndarray, "s s"]:
         return inside[:, ::-1] if self.mirrored else inside
+
+    @property
+    def camera(self) -> Float[np.ndarray, "2 4"]:
+        """See :func:`vivavoce.face.bend.camera`."""
+        found = bend.camera(self.clip.place(self.index))
+        return bend.mirrored(found) if self.mirrored else found
 
     @property
     def landmarks(self) -> Float[np.ndarray, "68 2"]:

@@ -30,6 +30,7 @@ class Rendered:
     picture: Float32[np.ndarray, "h w 3"]  # in [0, 1]
     mask: Bool[np.ndarray, "h w"]  # where the face is
     depth: Float32[np.ndarray, "h w"]  # face widths away from the middle of the head; infinite beside the face
+    at: Float32[np.ndarray, "h w 2"]  # place in the texture, in [0, 1]; beside the face 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ def render(face: Coefficients, bases: Morphable, side: int = SIDE) -> Rendered:
     x, y = (np.ascontiguousarray(where[..., k]) for k in (0, 1))
     colours = cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     picture = np.where(mask[..., None], np.clip(colours * light, 0, 1), 0).astype(np.float32)
-    return Rendered(picture, mask, depth / np.float32(face.scale))
+    at = np.where(mask[..., None], (where[..., :2] + np.float32(0.5)) / np.float32(size), 0).astype(np.float32)
+    return Rendered(picture, mask, depth / np.float32(face.scale), at)
 
 
 def _drawn(
