@@ -10,7 +10,7 @@ from vivavoce.emotion.labels import EMOTIONS
 from vivavoce.emotion.looks import look
 from vivavoce.errors import InputError
 from vivavoce.motion.edit import Edit, blinking, mouth_share
-from vivavoce.motion.space import FACE_MESH, KEYPOINT, Motion, MotionSpace, Part
+from vivavoce.motion.space import FACE_MESH, IMPLICIT, KEYPOINT, Motion, MotionSpace, Part
 from vivavoce.timeline import Span
 
 
@@ -189,3 +189,13 @@ def test_gaze_and_mouth_work_on_keypoints_too_and_blinks_are_refused():
     torch.testing.assert_close(wider[:, lips], 2 * motion.rows[:, lips])
     with pytest.raises(InputError, match="blink rate"):
         Edit(blink_rate=10.0).starting(reference, 0)(motion)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [Edit(pose_scale=0.0), Edit(pose=(5.0, 0.0, 0.0)), Edit(mouth_gain=0.5), Edit(blink_rate=9), Edit(gaze=(0.1, 0.0))],
+)
+def test_what_a_space_cannot_tell_is_refused_not_ignored(edit):
+    code = torch.zeros(4, IMPLICIT.dim)
+    with pytest.raises(InputError, match="lia-w20/1"):
+        edit.starting(code[:1], 0)(Motion(Span(0, 4), IMPLICIT, code))

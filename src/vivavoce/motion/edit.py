@@ -81,9 +81,11 @@ class Edit:
         return change
 
     def _pose(self, space: MotionSpace, rows: Float[Tensor, "t d"], reference: Float[Tensor, "s d"]) -> None:
-        for part in space.parts if self.pose_scale != 1 else ():
-            at = space.slice(part.name)
-            if part.kind in POSE_KINDS:
+        if self.pose_scale != 1:
+            poses = [space.slice(part.name) for part in space.parts if part.kind in POSE_KINDS]
+            if not poses:
+                raise InputError(f"how far the head moves cannot be scaled in {space.name}: its numbers tell no pose")
+            for at in poses:
                 rows[:, at] = torch.lerp(reference[:1, at].expand_as(rows[:, at]), rows[:, at], self.pose_scale)
         if self.pose is not None:
             at = _part(space, "rotation", "head pose")
