@@ -18,7 +18,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from vivavoce.errors import InputError
-from vivavoce.face import lower, upright
+from vivavoce.face import bend, lower, upright
 from vivavoce.face.lower import Place
 from vivavoce.face.mesh import Points
 from vivavoce.face.model import FaceModel
@@ -42,7 +42,7 @@ from vivavoce.timeline import Span
 
 FEATHER = 0.014  # standard deviation of the soft edge, in sides of the square
 LIPS_FROM = ("heard", "motion")
-_REFERENCE = "reference.latent"
+_REFERENCE = "reference."  # what names of the reference's tensors in the cache begin with
 
 Hear = Callable[[Float[Tensor, "t a"]], Heard]
 
@@ -55,7 +55,7 @@ class LatentRenderer:
     networks: DiffTalk = field(compare=False)
     hear: Hear = field(compare=False)  # what the audio of drives says; see vivavoce.motion.surrounded
     steps: int = 4  # calls of the denoiser a frame
-    progressive: bool = True  # the frame before is the reference of the next
+    progressive: bool = False  # the frame before is the reference of the next
     anchor: int = 50  # frames after which the reference is the first one again; 0: never
     lips: str = "heard"  # readings of the lips that are painted: foretold from what is heard, or those of the motion
     gain: float = 1.0  # of the readings that are foretold
@@ -89,9 +89,9 @@ class LatentRenderer:
             InputError: as there, and when the picture given as the reference shows no face.
         """
         portrait = self.mesh.portrait(source)
-        turned = portrait.reference[:, FACE_MESH.slice("rotation")].abs().sum(1)
-        plain = shown(portrait, int(turned.argmin()))
-        return self._with_reference(portrait, plain.picture, plain.landmarks)
+        at = int(portrait.reference[:, FACE_MESH.slice("rotation")].abs().sum(1).argmin())
+        plain = shown(portrait, at)
+        return self._with_reference(portrait, plain.picture, plain.landmarks, portrait.reference[at])
 
     def filmed(self, film: Film) -> Portrait:
         """See :class:`vivavoce.system.FilmRenderer`.
@@ -100,7 +100,8 @@ class LatentRenderer:
             InputError: as :meth:`portrait`.
         """
         portrait = self.mesh.filmed(film)
-        return self._with_reference(portrait, image(portrait.source[0]), portrait.cache["plain"].numpy())
+        points = portrait.cache["plain"].numpy()
+        return self._with_reference(portrait, image(portrait.source[0]), points, portrait.reference[0])
 
     def follow(self, pictures: Iterable[UInt8[Tensor, "3 h w"]]) -> Iterator[Float[Tensor, "_t d"]]:
         """See :class:`vivavoce.system.Follower`."""
@@ -146,30 +147,41 @@ class LatentRenderer:
                     yield Frames(Span(at, at + len(made)), torch.stack(made))
                     at += len(made)
 
-    def _with_reference(self, portrait: Portrait, picture: Rgb, points: Points) -> Portrait:
+    def _with_reference(
+        self, portrait: Portrait, picture: Rgb, points: Points, row: Float[Tensor, " d"]
+    ) -> Portrait:
         if self.reference is not None:
             faces = FaceTracker().faces(self.reference)
             if not faces:
                 raise InputError("no face was found in the picture given as the reference")
             picture, points = self.reference, faces[0].landmarks
-        with torch.inference_mode():
-            latent = self.encoded(self.cut(picture, lower.place(points.astype(np.float64), FaceModel.pretrained())))
-        return replace(portrait, cache={**portrait.cache, _REFERENCE: latent})
+            row = torch.from_numpy(reference_rows(points[None], FaceModel.pretrained())[0]).float()
+        held = self.held(picture, points, row).tensors()
+        return replace(portrait, cache={**portrait.cache, **{_REFERENCE + name: one for name, one in held.items()}})
+
+    def held(self, picture: Rgb, points: Points, row: Float[Tensor, " d"]) -> Held:
+        """A picture with these landmarks, in which the face does what the motion row says, as a reference."""
+        at = lower.place(points.astype(np.float64), FaceModel.pretrained())
+        shape = bend.solid(lower.places68(points.astype(np.float64), at), bend.camera(at))
+        return Held(self.cut(picture, at), bend.camera(at), shape, self.readings(row).double().numpy())
+
+    def readings(self, row: Float[Tensor, " d"]) -> Float[Tensor, " k"]:
+        """Readings of the lips of a motion row; none for weights that know none."""
+        count = self.networks.config.conditions.lips
+        known = _readings(count) if count else torch.zeros(FACE_MESH.slice("expression").stop, 0)
+        return row[FACE_MESH.slice("expression")].float() @ known[-32:]
 
     def cut(self, picture: Rgb, at: Place) -> UInt8[np.ndarray, "s s 3"]:
         """The face as networks see it."""
         return upright.cut(picture, at.square, self.networks.config.side)
 
-    @property
-    def window(self) -> tuple[slice, slice]:
-        """Rows and columns of the square that are painted."""
-        factor = self.networks.config.first_stage.factor
-        top, bottom, left, right = (factor * edge for edge in self.networks.config.painting.window)
-        return slice(top, bottom), slice(left, right)
-
     def encoded(self, square: UInt8[np.ndarray, "s s 3"]) -> Float[Tensor, "1 c y x"]:
         """The latent of the window of a square."""
-        shown = tensor(square[self.window])[None].to(self.device).float() / 127.5 - 1
+        return self.latent(square[self.networks.config.pixels])
+
+    def latent(self, part: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "1 c y x"]:
+        """The latent of pixels."""
+        shown = tensor(np.ascontiguousarray(part))[None].to(self.device).float() / 127.5 - 1
         return self.networks.first_stage.encode(shown)
 
 
