@@ -1,0 +1,183 @@
+"""The networks of TGDM together: a face painter and, where it paints latents, the first stage shared with DiffTalk."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vivavoce import weights
+from vivavoce.errors import InputError
+from vivavoce.face.morphable import Coefficients
+from vivavoce.importing.checkpoints import matched, publish
+from vivavoce.nets.difftalk import restored
+from vivavoce.nets.textures import Painter, PainterConfig
+from vivavoce.nets.vae import FirstStage, FirstStageConfig
+from vivavoce.render.pivot import Pivot, Rgb
+from vivavoce.render.textured import Rendered
+from vivavoce.sampling.diffusion import Diffusion
+
+NAME = "tgdm"  # of the weight file in its folder
+SEEN = 8  # channels of what is seen beside the known picture: the drawn face 3, places 2, mask, depth, what is kept
+LAST = 999.0  # the painter's time of pure noise
+
+Signed = Float[Tensor, "b 3 s s"]  # pictures in [-1, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class TgdmConfig:
+    """Sizes of all networks, and what the painter's output means; the defaults are those inferred for the paper."""
+
+    painter: PainterConfig = field(default_factory=PainterConfig)
+    first_stage: FirstStageConfig | None = None  # None: the painter works on pixels
+    side: int = 256  # of the pictures, in pixels
+    # "noise": of the table. "clean": the output added to the known picture is the clean one, on straight paths.
+    predicts: str = "noise"
+    steps: int = 1000  # of the noise table, which is linear
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        if self.predicts not in ("noise", "clean"):
+            raise ValueError(f"no painter predicts {self.predicts!r}")
+        if self.painter.given != self.painter.latent + SEEN or self.painter.fold != self.factor:
+            raise ValueError(
+                f"a painter given {self.painter.given} channels beside {self.painter.latent}, sources folded "
+                f"{self.painter.fold}: it needs {self.painter.latent + SEEN} and {self.factor}"
+            )
+        if self.first_stage is not None and self.first_stage.latent != self.painter.latent:
+            raise ValueError(f"a painter of {self.painter.latent} channels for latents of {self.first_stage.latent}")
+        if self.side % (self.factor * self.painter.multiple):
+            raise ValueError(f"pictures of {self.side} are no multiple of {self.factor * self.painter.multiple}")
+
+    @property
+    def factor(self) -> int:
+        """Pixels along one side of a latent pixel."""
+        return 1 if self.first_stage is None else self.first_stage.factor
+
+    @property
+    def table(self) -> Diffusion:
+        """The noise of every step."""
+        return Diffusion.linear(self.steps)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> TgdmConfig:
+        """From what ``dataclasses.asdict`` gave, possibly through JSON."""
+        parts = {"painter": restored(PainterConfig, values["painter"])}
+        first = values.get("first_stage")
+        stage = None if first is None else restored(FirstStageConfig, first)
+        rest = {name: values[name] for name in ("side", "predicts", "steps")}
+        return cls(**parts, first_stage=stage, **rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What the painter is shown of some pictures to paint."""
+
+    known: Float[Tensor, "b c y x"]  # latents of what the results begin as
+    given: Float[Tensor, "b g y x"]  # those and what was drawn
+    face: Float[Tensor, "b k"]  # coefficients of the wanted faces
+    textures: tuple[Float[Tensor, "n _c _h _w"], ...]  # of the sources
+
+
+class Tgdm(nn.Module):
+    """Every network of the system. :meth:`load` makes one that is ready to run; called plainly, one to train."""
+
+    def __init__(self, config: TgdmConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or TgdmConfig()
+        self.painter = Painter(config.painter)
+        self.first_stage = None if config.first_stage is None else FirstStage(config.first_stage)
+
+    def encode(self, pictures: Signed) -> Float[Tensor, "b c y x"]:
+        """Pictures as the painter works on them."""
+        return pictures if self.first_stage is None else self.first_stage.encode(pictures)
+
+    def decode(self, latents: Float[Tensor, "b c y x"]) -> Signed:
+        """Pictures of what was painted, about [-1, 1]."""
+        return latents if self.first_stage is None else self.first_stage.decode(latents)
+
+    def sight(
+        self,
+        known: Signed,
+        drawn: Float[Tensor, "b 8 s s"],
+        face: Float[Tensor, "b k"],
+        textures: Sequence[Float[Tensor, "n _c _h _w"]],
+    ) -> Sight:
+        """What the painter is shown.
+
+        Args:
+            known: what the results begin as.
+            drawn: see :func:`shown`.
+            face: see :func:`coefficients`.
+            textures: what ``painter.textures`` made of :func:`source_of`.
+        """
+        with torch.no_grad():
+            latent = self.encode(known)
+        small = functional.avg_pool2d(drawn, self.config.factor)
+        return Sight(latent, torch.cat([latent, small], 1), face, tuple(textures))
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> Tgdm:
+        """Networks from a folder (or file) that training wrote; frozen.
+
+        Raises:
+            InputError: there are no such weights, they are damaged, of another system, or do not fit.
+        """
+        place = Path(folder)
+        file = place / f"{NAME}.safetensors" if place.is_dir() else place
+        if not file.is_file() or file.suffix != ".safetensors":
+            raise InputError(f"there are no {NAME} weights in {place}: `vivavoce train {NAME} --out DIR` makes them")
+        tensors, header = weights.read(file)
+        if header.get("system") != NAME:
+            raise InputError(f"{file} holds weights of {header.get('system', 'something unknown')!r}, not of {NAME!r}")
+        try:
+            config = TgdmConfig.of(header["config"])
+            with torch.device("meta"):
+                made = cls(config)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise InputError(f"{file} does not say what its networks look like: {error}") from error
+        shapes = {key: tuple(value.shape) for key, value in made.state_dict().items()}
+        made.load_state_dict(matched(tensors, shapes, what=str(file)), assign=True)
+        return made.float().eval().requires_grad_(False).to(device)
+
+    def save(self, folder: Path, card: str, **more: Any) -> Path:
+        """Write the folder format that :meth:`load` reads; the file's header gets ``more``."""
+        config = dataclasses.asdict(self.config)
+        return publish(folder, NAME, self.state_dict(), card, system=NAME, config=config, **more)
+
+
+def signed(picture: Rgb) -> Float[Tensor, "3 s s"]:
+    """A picture as networks see it, in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float() / 127.5 - 1
+
+
+def shown(pivot: Pivot) -> Float[Tensor, "8 s s"]:
+    """The drawn face, where its pixels lie in the texture, its mask and depth, and what is kept."""
+    drawn = pivot.drawn
+    depth = np.where(drawn.mask, np.clip(np.where(drawn.mask, drawn.depth, 0) + 0.5, -1, 1), 0)
+    planes = [*_located(drawn), drawn.mask.astype(np.float32), depth, pivot.kept]
+    return torch.from_numpy(np.concatenate([drawn.picture.transpose(2, 0, 1) * 2 - 1, np.stack(planes)])).float()
+
+
+def source_of(picture: Rgb, drawn: Rendered) -> Float[Tensor, "6 s s"]:
+    """The source as the texture encoder sees it: the picture, where its pixels lie in the texture, and the mask."""
+    planes = torch.from_numpy(np.stack([*_located(drawn), drawn.mask.astype(np.float32)])).float()
+    return torch.cat([signed(picture), planes])
+
+
+def coefficients(face: Coefficients, side: int) -> Float[Tensor, " k"]:
+    """What blocks are told of a face in a picture ``side`` wide; far-off fits are cut."""
+    return torch.from_numpy(np.clip(face.vector(side), -5, 5)).float()
+
+
+def _located(drawn: Rendered) -> list[np.ndarray]:
+    """Places in the texture, in [-1, 1]; 0 beside the face."""
+    return [np.where(drawn.mask, 2 * drawn.at[..., k] - 1, 0) for k in range(2)]

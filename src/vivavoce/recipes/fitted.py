@@ -1,0 +1,169 @@
+"""What TGDM's recipe learns from: pairs of frames of one person with the 3D face fitted to each.
+
+Frames are those of the recipe ``if-mdm-renderer`` (``VIVAVOCE_FACES``); faces are fitted to them into
+``VIVAVOCE_FITTED`` (default ``runs/fitted``) when a run first needs them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vivavoce.data import fitted
+from vivavoce.data.fitted import Fitted
+from vivavoce.data.pairs import held
+from vivavoce.errors import InputError
+from vivavoce.face.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from vivavoce.face.morphable import Coefficients, Morphable, recombine, swapped
+from vivavoce.nets.tgdm import coefficients, shown, signed, source_of
+from vivavoce.recipes import implicit
+from vivavoce.render.pivot import Pivot, exchanged, reenacted
+from vivavoce.render.textured import render
+
+FOLDER = "VIVAVOCE_FITTED"
+FRAMES = 30  # of a clip that are fitted, evenly apart
+SHARE = 0.5  # a speaker with n frames is met n ** SHARE times as often as one with a single frame
+TINT, MISJUDGED = 0.25, 0.1  # deviations of the logarithm of light: of what sources are tinted by, of the light's fit
+AROUND, FACE, FEATURE = 0.15, 1.0, 2.0  # weights: beside the face, on it, and added in the middle of mouth and eyes
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """Pictures to paint, and what the painter is shown of each; see :mod:`vivavoce.nets.tgdm`."""
+
+    truth: Float[Tensor, "b 3 s s"]  # in [-1, 1]
+    known: Float[Tensor, "b 3 s s"]
+    drawn: Float[Tensor, "b 8 s s"]
+    source: Float[Tensor, "b 6 s s"]
+    face: Float[Tensor, "b k"]
+    weight: Float[Tensor, "b s s"]  # how much each place counts
+
+
+def folder() -> Path:
+    """Where the fitted faces are."""
+    return Path(os.environ.get(FOLDER, "runs/fitted"))
+
+
+@cache
+def clips() -> tuple[tuple[Fitted, ...], tuple[Fitted, ...]]:
+    """Clips to learn from and clips to judge by; what is not fitted yet is fitted first.
+
+    Raises:
+        InputError: there is nothing to fit to, or not of all the people needed.
+    """
+    files, place, bases = implicit.faces(), folder(), Morphable.pretrained()
+    if not (place / "complete").exists():
+        fitted.fit_all([*files[0], *files[1]], place, bases, frames=FRAMES)
+        (place / "complete").touch()
+    parts = _parts(bases)
+    found = [tuple(fitted.load(place / file.name, held(file), parts) for file in side) for side in files]
+    learned, aside = (tuple(clip for clip in side if len(clip)) for side in found)
+    if not learned or not aside:
+        raise InputError(f"{place} has no fitted faces of people to learn from and to judge by")
+    return learned, aside
+
+
+def _parts(bases: Morphable) -> dict[str, tuple[int, ...]]:
+    """What is in a row of coefficients."""
+    people, looks = len(bases.identity), len(bases.texture)
+    return {
+        "identity": (people,), "expression": (32,), "eyelids": (2,), "rotation": (3,), "translation": (2,),
+        "scale": (), "gaze": (2, 2), "light": (9, 3), "texture": (looks,),
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two frames of a clip."""
+
+    clip: Fitted
+    source: int
+    target: int
+    mirrored: bool = False
+
+
+def some(found: Sequence[Fitted], count: int, rng: np.random.Generator, *, mirror: bool = True) -> list[Pair]:
+    """``count`` pairs by chance; half of them seen in a mirror."""
+    pairs = []
+    for n in rng.choice(len(found), count, p=_chances(tuple(found))):
+        source, target = (int(k) for k in rng.choice(len(found[n]), 2, replace=False))
+        pairs.append(Pair(found[n], source, target, mirrored=mirror and bool(rng.random() < 0.5)))
+    return pairs
+
+
+def _chances(found: tuple[Fitted, ...]) -> np.ndarray:
+    frames = Counter[str]()
+    for clip in found:
+        frames[clip.frames.speaker] += len(clip)
+    weight = np.array([len(clip) * frames[clip.frames.speaker] ** (SHARE - 1) for clip in found])
+    return weight / weight.sum()
+
+
+def reenacting(pair: Pair) -> tuple[Pivot, Float[Tensor, "6 s s"], Coefficients]:
+    """The source frame with the target frame's face."""
+    picture, source, wanted = _source(pair)
+    bases = Morphable.pretrained()
+    pivot = reenacted(picture, source, recombine(source, wanted, (*_MOVED, "light")), bases)
+    return pivot, source_of(picture, render(source, bases, picture.shape[0])), wanted
+
+
+_MOVED = ("expression", "eyelids", "rotation", "translation", "scale", "gaze")
+
+
+def swapping(pair: Pair, rng: np.random.Generator) -> tuple[Pivot, Float[Tensor, "6 s s"], Coefficients]:
+    """The target frame whose face is the source frame's, filmed in another light, of which the fit is a little wrong.
+
+    Between different people the fits of light and skin are both a little wrong, and only what is around the face tells
+    what the colours are to be.
+    """
+    picture, source, target = _source(pair)
+    tint = np.exp(TINT * rng.standard_normal() + TINT / 3 * rng.standard_normal(3))
+    picture = np.clip(np.rint(picture * tint), 0, 255).astype(np.uint8)
+    source = replace(source, light=source.light * tint)
+    wrong = np.exp(MISJUDGED * rng.standard_normal() + MISJUDGED / 3 * rng.standard_normal(3))
+    wanted = swapped(source, target)
+    wanted = replace(wanted, light=wanted.light * wrong)
+    bases, under = Morphable.pretrained(), pair.clip.picture(pair.target, mirrored=pair.mirrored)
+    pivot = exchanged(picture, source, under, wanted, bases)
+    return pivot, source_of(picture, render(source, bases, picture.shape[0])), wanted
+
+
+def _source(pair: Pair) -> tuple[np.ndarray, Coefficients, Coefficients]:
+    clip, turned = pair.clip, pair.mirrored
+    faces = (clip.face(n, mirrored=turned) for n in (pair.source, pair.target))
+    source, target = faces
+    return clip.picture(pair.source, mirrored=turned), source, target
+
+
+def batch(pairs: Sequence[Pair], rng: np.random.Generator, *, swaps: float = 0.5) -> Faces:
+    """Pairs as the painter sees them; the first share ``swaps`` of them with the target's picture around the face."""
+    found = []
+    for n, pair in enumerate(pairs):
+        pivot, source, wanted = swapping(pair, rng) if n < round(swaps * len(pairs)) else reenacting(pair)
+        truth = pair.clip.picture(pair.target, mirrored=pair.mirrored)
+        face = coefficients(wanted, truth.shape[0])
+        weight = torch.from_numpy(weighed(wanted, pivot))
+        found.append((signed(truth), signed(pivot.known), shown(pivot), source, face, weight))
+    truth, known, drawn, source, face, weight = (torch.stack(one) for one in zip(*found, strict=True))
+    return Faces(truth, known, drawn, source, face, weight)
+
+
+def weighed(face: Coefficients, pivot: Pivot) -> Float[np.ndarray, "s s"]:
+    """How much each place of a picture counts: the face, mouth and eyes most; 1 on average."""
+    points, side = Morphable.pretrained().landmarks(face), len(pivot.kept)
+    at = np.arange(side) + 0.5
+    out = np.where(pivot.drawn.mask, FACE, AROUND)
+    for ring in (OUTER_LIPS, LEFT_EYE, RIGHT_EYE):
+        x, y = points[list(ring), :2].mean(0)
+        wide = max(2.0, float(np.ptp(points[list(ring), 0])) / 2)
+        out = out + FEATURE * np.exp2(-(np.square(at - x) + np.square(at - y)[:, None]) / wide**2)
+    return (out / out.mean()).astype(np.float32)

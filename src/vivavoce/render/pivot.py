@@ -1,0 +1,165 @@
+"""What a face painter starts from: the target's geometry as a drawn 3D face, and the source's pixels carried to it.
+
+Two tasks share one form (Xu et al. 2023; UniFace++ calls it the target pivot). To reenact, the source's whole picture is
+carried along by the mesh. To swap, the carried face lies in the target's picture under the target's light, and what is
+around it stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32, Int, UInt8
+
+from vivavoce.face.mesh import OVAL, Points
+from vivavoce.face.model import FaceModel
+from vivavoce.face.morphable import Coefficients, Morphable
+from vivavoce.render.raster import ALL, BACK, FRONT, draw_triangles
+from vivavoce.render.surface import FACE, clockwise, face_triangles, smoothstep
+from vivavoce.render.textured import Rendered, render
+
+Rgb = UInt8[np.ndarray, "s s 3"]
+
+# Rings around the oval, as multiples of its radius, and how far each is carried along with it: hair and ears go with
+# the head, what is far away stays.
+RINGS = ((1.0, 1.0), (1.12, 1.0), (1.3, 0.95), (1.55, 0.7), (1.85, 0.3), (2.2, 0.0))
+BORDER = 0.12  # share of the picture's side over which nothing is carried at its border, so that it can be put back
+_LIT = (0.4, 2.5)  # how much darker or brighter a swapped face may become by the target's light
+_EDGE, _SOFT = 0.03, 0.012  # of a swapped face's mask: how far inside it ends, and its softness, face widths
+
+
+@dataclass(frozen=True, slots=True)
+class Pivot:
+    """One picture to paint; all of side ``s``."""
+
+    known: Rgb  # what the result begins as
+    drawn: Rendered  # the 3D face that is wanted
+    kept: Float32[np.ndarray, "s s"]  # 1 where the picture is the target's own and must stay, 0 where it is painted
+
+
+def reenacted(picture: Rgb, source: Coefficients, wanted: Coefficients, bases: Morphable) -> Pivot:
+    """The person in ``picture``, whose face is ``source``, with the face ``wanted``; coefficients in its pixels."""
+    side = picture.shape[0]
+    known = taken(picture, field(bases.landmarks(source), bases.landmarks(wanted), side))
+    return Pivot(known, render(wanted, bases, side), np.zeros((side, side), np.float32))
+
+
+def exchanged(
+    picture: Rgb, source: Coefficients, target: Rgb, wanted: Coefficients, bases: Morphable, *, relit: bool = True
+) -> Pivot:
+    """The ``target``'s picture with the face of ``picture``.
+
+    Args:
+        picture: shows the face that is put in.
+        source: coefficients of that face, in its pixels.
+        target: a picture of the same size.
+        wanted: the source's face as it is to look in the target: :func:`vivavoce.face.morphable.swapped`.
+        bases: of the 3D face.
+        relit: carry over the target's light; otherwise the source's colours stay.
+    """
+    side = picture.shape[0]
+    drawn = render(wanted, bases, side)
+    carried = taken(picture, field(bases.landmarks(source), bases.landmarks(wanted), side))
+    if relit:
+        before = render(replace(wanted, light=source.light), bases, side)
+        ratio = np.clip((drawn.picture + 0.02) / (before.picture + 0.02), *_LIT)
+        carried = np.clip(carried * cv2.GaussianBlur(ratio, (0, 0), side / 64), 0, 255)
+    share = inside(drawn.mask, wanted.scale)[..., None]
+    known = np.rint(target + (carried - target.astype(np.float32)) * share).astype(np.uint8)
+    return Pivot(known, drawn, 1 - share[..., 0])
+
+
+def inside(mask: np.ndarray, scale: float) -> Float32[np.ndarray, "s s"]:
+    """Weight of a swapped face over the picture: 1 well within its ``mask``, 0 at its edge and beyond."""
+    reach = max(1, round(_EDGE * scale))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    whole = _filled(mask)
+    core = cv2.erode(whole, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    soft = cv2.GaussianBlur(core, (2 * reach + 1, 2 * reach + 1), max(0.5, _SOFT * scale))
+    return (np.minimum(soft, 1) * whole).astype(np.float32)
+
+
+def _filled(mask: np.ndarray) -> Float32[np.ndarray, "s s"]:
+    """A mask without holes: beside a nose the drawn mesh may be open."""
+    rims, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    out = np.zeros(mask.shape, np.uint8)
+    cv2.drawContours(out, rims, -1, 1, cv2.FILLED)
+    return out.astype(np.float32)
+
+
+def taken(picture: Rgb, where: Float32[np.ndarray, "s s 2"]) -> Rgb:
+    """The colours that lie at ``where`` (pixels) in ``picture``."""
+    x, y = cv2.split(where)
+    return cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def field(source: Points, wanted: Points, side: int) -> Float32[np.ndarray, "s s 2"]:
+    """Where each pixel of the wanted picture lies in the source's, in pixels.
+
+    Args:
+        source: the 478 points of the face in the source's picture.
+        wanted: the same points in the wanted one; depth decides which hides which.
+        side: of both pictures.
+    """
+    around, moved = _rings(source, wanted)
+    told = np.zeros((FACE + len(around), 3), np.float32)
+    told[:, :2] = np.vstack([source[:, :2], around])
+    places = np.vstack([wanted[:, :2], moved]).astype(np.float32)
+    depth = np.concatenate([wanted[:, 2], np.full(len(around), wanted[:, 2].max())]).astype(np.float32)
+    still = _still(side)
+    found, nearest = still.copy(), np.full((side, side), np.inf, np.float32)
+    face, rings = _triangles()
+    draw_triangles(rings, places, depth, told, ALL, nearest, found)
+    draw_triangles(face, places, depth, told, BACK, nearest, found)
+    draw_triangles(face, places, depth, told, FRONT, nearest, found)
+    return still[..., :2] + (found[..., :2] - still[..., :2]) * _fade(side)
+
+
+def _rings(source: Points, wanted: Points) -> tuple[Float[np.ndarray, "r 2"], Float[np.ndarray, "r 2"]]:
+    """Points around both ovals: those in the source's picture, and where they are wanted."""
+    here, there = source[list(OVAL), :2], wanted[list(OVAL), :2]
+    own, out = here.mean(0), there.mean(0)
+    around, moved = [], []
+    for radius, share in RINGS:
+        place = out + (there - out) * radius
+        along = own + (here - own) * radius
+        moved.append(place)
+        around.append(place + (along - place) * share)
+    return np.concatenate(around), np.concatenate(moved)
+
+
+@lru_cache(maxsize=1)
+def _triangles() -> tuple[Int[np.ndarray, "f 3"], Int[np.ndarray, "g 3"]]:
+    """Of the face, and of the rings around it."""
+    model, count = FaceModel.pretrained(), len(OVAL)
+    here = np.arange(count)
+    following = (here + 1) % count
+    made = []
+    for ring in range(len(RINGS) - 1):
+        a, b = FACE + ring * count + here, FACE + ring * count + following
+        made += [np.stack([a, b, a + count], 1), np.stack([b, b + count, a + count], 1)]
+    angle = 2 * np.pi * here / count
+    circle = np.zeros((FACE + len(RINGS) * count, 2))
+    for ring, (radius, _) in enumerate(RINGS):
+        at = FACE + ring * count
+        circle[at : at + count] = radius * np.stack([np.sin(angle), -np.cos(angle)], 1)
+    return face_triangles(model.triangles, model.mean), clockwise(np.concatenate(made), circle)
+
+
+@lru_cache(maxsize=4)
+def _still(side: int) -> Float32[np.ndarray, "s s 3"]:
+    out = np.zeros((side, side, 3), np.float32)
+    out[..., 0] = np.arange(side)
+    out[..., 1] = np.arange(side)[:, None]
+    return out
+
+
+@lru_cache(maxsize=4)
+def _fade(side: int) -> Float32[np.ndarray, "s s 1"]:
+    """1 well inside a picture, 0 at its border."""
+    away = np.minimum(np.arange(side) + 0.5, side - np.arange(side) - 0.5) / side
+    line = smoothstep(away / BORDER)
+    return (line[:, None] * line[None, :])[..., None].astype(np.float32)

@@ -1,0 +1,184 @@
+"""The texture renderer: a 3D face with the wanted geometry is painted with the portrait's texture by diffusion.
+
+The face is cut out through an upright square. For every frame the portrait is carried to the wanted geometry by the
+mesh, the 3D face is drawn, and the painter makes of both what it takes for the truth. Of what a painter of latents says,
+the change is laid over the carried portrait, so that details finer than its own pictures stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vivavoce.errors import InputError
+from vivavoce.face import upright
+from vivavoce.face.fitting import fit
+from vivavoce.face.model import FaceModel
+from vivavoce.face.morphable import Coefficients, Morphable, driven
+from vivavoce.face.upright import Square
+from vivavoce.motion.space import FACE_MESH, MotionSpace
+from vivavoce.motion.track import track
+from vivavoce.nets.tgdm import Sight, Tgdm, coefficients, shown, signed, source_of
+from vivavoce.render.aligned import found_faces, framed, image, scaled, tensor, warnings
+from vivavoce.render.likeness import reference_rows
+from vivavoce.render.pivot import Pivot, Rgb, reenacted
+from vivavoce.render.textured import render
+from vivavoce.sampling.paths import noise
+from vivavoce.sampling.texturing import MOST_GUIDANCE, MOST_STEPS, paint
+from vivavoce.system import Drive, Frames, Portrait, Source
+from vivavoce.timeline import Span
+
+SQUARE = (2.0, -0.1, False)  # side over the face's extent, shift down the face, turned upright: of what is painted
+FINEST = 768  # pixels; largest side at which a portrait is carried
+NOISE = 6, 0  # seed and place of the noise that all pictures start from, so that nothing flickers
+_VIDEO = "this portrait is a video; it is painted from the picture in which the face is turned least"
+
+
+@dataclass(frozen=True)
+class TextureRenderer:
+    """Draws face-mesh/1 motion of one portrait."""
+
+    networks: Tgdm = field(compare=False)
+    steps: int = 4  # calls of the painter a frame
+    guidance: float = 1.0  # how far what is told of the face pushes; others than 1 cost twice the time
+    size: int | None = None  # side of the head view (``crop``), or largest side of the square that is painted
+    crop: bool = False  # the head view itself instead of the whole picture
+    face: str | int = "largest"  # or "left", "right", or a number counted from the left, from 0
+    longest: int = 1920  # largest side of the output, in pixels
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be painted."""
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise InputError(f"faces are painted in 1 to {MOST_STEPS} steps, not {self.steps}")
+        if not 0 <= self.guidance <= MOST_GUIDANCE:  # also refuses NaN
+            raise InputError(f"the guidance of the face must be from 0 to {MOST_GUIDANCE:g}, not {self.guidance:g}")
+
+    @property
+    def space(self) -> MotionSpace:
+        """The motion this renderer reads."""
+        return FACE_MESH
+
+    def portrait(self, source: Source) -> Portrait:
+        """Prepare a picture, or the plainest picture of a video.
+
+        The cache holds the ``picture`` that is painted into, the ``square`` [4] in its pixels, the square itself
+        (``cut``), and ``landmarks`` [478 3] in its pixels.
+
+        Raises:
+            InputError: there is no face, or not the one asked for.
+        """
+        faces = found_faces(source, self.face)
+        model = FaceModel.pretrained()
+        rows = [reference_rows(face.landmarks[None].astype(np.float64), model)[0] for face in faces]
+        turned = [np.abs(row[FACE_MESH.slice("rotation")]).sum() for row in rows]
+        plain = int(np.argmin(turned))
+        landmarks = faces[plain].landmarks.astype(np.float64)
+        height, width = source.shape[-2:]
+        square = upright.within(upright.around(landmarks, *SQUARE), width, height)
+        scale = min(1.0, self.longest / max(height, width), (self.size or square.side) / square.side)
+        picture = scaled(source[plain], 1.0 if self.crop else scale)
+        ratios = picture.shape[2] / width, picture.shape[1] / height
+        landmarks, square = landmarks * [*ratios, sum(ratios) / 2], square.scaled(*ratios)
+        side = int(np.clip(round(square.side), self.networks.config.side, FINEST))
+        places = (landmarks - [square.x, square.y, 0]) * (side / square.side) + [side / 2, side / 2, 0]
+        cache = {
+            "picture": picture,
+            "square": torch.tensor([square.x, square.y, square.side, square.turn], dtype=torch.float64),
+            "cut": torch.from_numpy(upright.cut(image(picture), square, side)),
+            "landmarks": torch.from_numpy(places),
+        }
+        told = (*warnings([square]), *((_VIDEO,) if len(source) > 1 else ()))
+        return Portrait(source[plain : plain + 1], torch.from_numpy(rows[plain][None]).float(), cache, told)
+
+    def follow(self, pictures: Iterable[UInt8[Tensor, "3 h w"]]) -> Iterator[Float[Tensor, "_t d"]]:
+        """See :class:`vivavoce.system.Follower`."""
+        return track(image(picture) for picture in pictures)
+
+    def frames(self, portrait: Portrait, drives: Iterable[Drive]) -> Iterator[Frames]:
+        """See :class:`vivavoce.system.Renderer`. Frames do not depend on each other."""
+        bases, cut = Morphable.pretrained(), portrait.cache["cut"].numpy()
+        source = fit(cut, portrait.cache["landmarks"].numpy(), bases)
+        brush = Brush(self.networks, cut, source, steps=self.steps, guidance=self.guidance)
+        own = portrait.reference[0].double().numpy()
+        square = Square(*portrait.cache["square"].tolist())
+        under = None if self.crop else portrait.cache["picture"]
+        size = self.size or self.networks.config.side
+        for drive in drives:
+            first = drive.motion.span.start
+            for n, row in enumerate(drive.motion.rows):
+                made = tensor(brush.reenacted(driven(source, row.double().numpy(), own)))
+                rgb = framed(made, square, under, size)
+                yield Frames(Span(first + n, first + n + 1), rgb[None])
+
+
+class Brush:
+    """Paints one person, whose texture is read once. Pictures do not depend on each other."""
+
+    def __init__(
+        self, networks: Tgdm, picture: Rgb, face: Coefficients, *, steps: int = 4, guidance: float = 1.0
+    ) -> None:
+        """``picture`` is a square of any size that shows the ``face``, whose coefficients are in its pixels."""
+        self.networks, self.picture, self.face = networks, picture, face
+        self.steps, self.guidance, self.bases = steps, guidance, Morphable.pretrained()
+        self.side = networks.config.side
+        small, there = resized(picture, self.side), self.small(face)
+        with torch.inference_mode():
+            source = source_of(small, render(there, self.bases, self.side))[None].to(self.device)
+            self.textures = tuple(networks.painter.textures(source))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run."""
+        return next(self.networks.parameters()).device
+
+    def small(self, face: Coefficients, side: int | None = None) -> Coefficients:
+        """``face`` in pixels of the networks' own pictures, from a square ``side`` wide (default: the person's)."""
+        return face.framed(self.side / (side or self.picture.shape[0]), 0.0, 0.0)
+
+    def reenacted(self, wanted: Coefficients) -> Rgb:
+        """The person with the face ``wanted``, in the pixels of their picture and as large as that."""
+        return self.painted(reenacted(self.picture, self.face, wanted, self.bases), wanted)
+
+    def painted(self, pivot: Pivot, wanted: Coefficients) -> Rgb:
+        """What the painter makes of ``pivot``, whose face is ``wanted``; what is kept stays bit for bit."""
+        made = self._made(pivot, wanted)
+        share = (1 - pivot.kept)[..., None]
+        return np.clip(np.rint(pivot.known + (made - pivot.known) * share), 0, 255).astype(np.uint8)
+
+    def _made(self, pivot: Pivot, wanted: Coefficients) -> Float[np.ndarray, "s s 3"]:
+        """The whole picture, of the pivot's size, in [0, 255] but for rounding."""
+        net, side = self.networks, pivot.known.shape[0]
+        with torch.inference_mode():
+            sight = self._sight(pivot, wanted)
+            start = noise(*NOISE, sight.known.shape).to(self.device)
+            latent = paint(net, start, sight, steps=self.steps, guidance=self.guidance)
+            drawn = net.decode(latent)
+            if net.config.predicts == "clean":
+                drawn = drawn - net.decode(sight.known)
+            found = (127.5 * drawn[0]).permute(1, 2, 0).float().cpu().numpy()
+        if net.config.predicts == "clean":
+            return pivot.known + resized(found, side)
+        return resized(np.clip(found + 127.5, 0, 255), side)
+
+    def _sight(self, pivot: Pivot, wanted: Coefficients) -> Sight:
+        side, there = self.side, self.small(wanted, pivot.known.shape[0])
+        if pivot.known.shape[0] != side:
+            drawn = render(there, self.bases, side)
+            pivot = Pivot(resized(pivot.known, side), drawn, resized(pivot.kept, side))
+        told = (signed(pivot.known), shown(pivot), coefficients(there, side))
+        known, planes, face = (one[None].to(self.device) for one in told)
+        return self.networks.sight(known, planes, face, self.textures)
+
+
+def resized(picture: np.ndarray, side: int) -> np.ndarray:
+    """A square made ``side`` pixels wide."""
+    if picture.shape[0] == side:
+        return picture
+    how = cv2.INTER_AREA if side < picture.shape[0] else cv2.INTER_CUBIC
+    return cv2.resize(picture, (side, side), interpolation=how)
