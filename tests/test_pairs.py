@@ -39,8 +39,8 @@ def test_pairs_come_from_one_person_and_mirror_with_their_landmarks(drawn):
 
 def test_views_move_landmarks_with_what_they_lie_on(drawn):
     _, files = drawn
-    plain, both, each = (paired(files, 12, np.random.default_rng(1), views=n) for n in (0, 1, 2))
-    assert torch.equal(paired(files, 12, np.random.default_rng(1), views=2).pictures, each.pictures)
+    plain, both, each = (paired(files, 60, np.random.default_rng(1), views=n) for n in (0, 1, 2))
+    assert torch.equal(paired(files, 60, np.random.default_rng(1), views=2).pictures, each.pictures)
     picture = np.zeros((3, 64, 64), np.uint8)
     picture[:, 20:24, 40:44] = 255
     landmarks = np.full((478, 2), [(42 - 32) / 32, (22 - 32) / 32], np.float32)
@@ -70,3 +70,11 @@ def test_one_picture_is_its_own_pair(tmp_path, drawn):
     alone = paired((tmp_path / "b.npz",), 2, np.random.default_rng(0))
     assert torch.equal(alone.pictures[:, 0], alone.pictures[:, 1])
     assert pairs.pictures.shape[1] == 2
+
+
+def test_light_scales_colours_and_leaves_shapes():
+    picture = np.arange(192, dtype=np.uint8).reshape(3, 8, 8) // 2
+    lit = pairs_module._lit(picture, np.random.default_rng(0))
+    assert not np.array_equal(lit, picture)
+    for before, after in zip(picture, lit, strict=True):
+        assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.999

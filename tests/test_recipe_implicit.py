@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from vivavoce.data.pairs import Pairs, beside
 from vivavoce.errors import InputError
 from vivavoce.nets.lia import Lia, LiaConfig
 from vivavoce.nets.lia_start import start_as_source
@@ -48,7 +49,7 @@ def test_training_brings_pictures_nearer_to_what_they_should_be():
 def test_codes_are_learned_before_anything_is_painted():
     task = load("toy-if-mdm-renderer").task()
     assert isinstance(task, implicit.ImplicitTask)
-    pairs = replace(implicit.pretend(4, np.random.default_rng(0)), codes_only=True)
+    pairs = replace(implicit.pretend(4, np.random.default_rng(0)), painted=0)
     objectives = list(task.objectives(pairs, torch.Generator()))
     assert [one.name for one in objectives] == ["renderer"]
     assert set(objectives[0].notes or {}) == {"telling", "range"}
@@ -143,3 +144,21 @@ def test_networks_begin_by_painting_the_source():
     flat = torch.full((1, 3, 64, 64), 0.5)
     appearance, code = lia.plain().seen(flat)
     torch.testing.assert_close(lia.plain()(appearance, code).picture[inner], flat[inner], atol=1e-4, rtol=0)
+
+
+def test_told_pairs_teach_codes_and_are_not_painted():
+    task = load("toy-if-mdm-renderer").task()
+    assert isinstance(task, implicit.ImplicitTask)
+    task.lia.eval()  # norms over the batch would make every pair count for every other
+    painted, told = (implicit.pretend(2, np.random.default_rng(seed)) for seed in (0, 1))
+    together = beside(painted, replace(told, painted=0))
+    assert together.painted == 2
+    assert len(together.pictures) == 4
+
+    def notes(pairs: Pairs) -> dict[str, float]:
+        return dict([one.notes or {} for one in task.objectives(pairs, torch.Generator())][-1])
+
+    alone, both, only = notes(painted), notes(together), notes(replace(told, painted=0))
+    for name in ("reconstruction", "perceptual", "guidance"):
+        assert both[name] == pytest.approx(alone[name], rel=1e-4)
+    assert both["telling"] == pytest.approx((alone["telling"] + only["telling"]) / 2, rel=1e-4)

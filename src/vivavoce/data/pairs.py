@@ -19,6 +19,7 @@ from vivavoce.data import crops
 from vivavoce.data.crops import Crops
 
 SIZE, TURN, SHIFT = 0.07, 4.0, 0.08  # deviations of views: of the logarithm of sizes, of degrees, of half widths
+BRIGHT, TINT = 0.15, 0.05  # and of their light: of the logarithms of its strength, and of each colour's on top
 FURTHEST = 0.2  # half widths that a view is shifted
 
 
@@ -29,7 +30,7 @@ class Pairs:
     pictures: UInt8[Tensor, "b 2 3 s s"]
     landmarks: Float[Tensor, "b 2 478 2"]  # in half widths
     person: Float[Tensor, "b 2 m m"]  # 1 where a person is
-    codes_only: bool = False  # nothing is painted yet: what codes tell is learned first
+    painted: int  # so many of them, the first; the others teach what codes tell, which costs a tenth
 
 
 @cache
@@ -42,7 +43,7 @@ def paired(files: tuple[Path, ...], count: int, rng: np.random.Generator, views:
     """``count`` people by chance, a clip of each and two frames of it; half of the pairs as seen in a mirror.
 
     With one of ``views`` both frames of a pair are seen in one other way (nearer, turned, aside), with two each in its
-    own.
+    own, and in its own light.
     """
     people: dict[str, list[Path]] = {}
     for file in files:
@@ -56,9 +57,20 @@ def paired(files: tuple[Path, ...], count: int, rng: np.random.Generator, views:
             seen = [_view(rng) for _ in range(views)]
             each = [_seen(two[0][n], two[1][n], two[2][n], seen[n % views]) for n in range(2)]
             two = tuple(np.stack(one) for one in zip(*each, strict=True))
+        if views == 2:
+            two = (np.stack([_lit(picture, rng) for picture in two[0]]), *two[1:])
         chosen.append(two)
     pictures, landmarks, person = (np.stack(one) for one in zip(*chosen, strict=True))
-    return Pairs(torch.from_numpy(pictures), torch.from_numpy(landmarks), torch.from_numpy(person).float() / 255)
+    people_here = torch.from_numpy(person).float() / 255
+    return Pairs(torch.from_numpy(pictures), torch.from_numpy(landmarks), people_here, painted=count)
+
+
+def beside(painted: Pairs, told: Pairs) -> Pairs:
+    """``painted``, and pairs that only teach what codes tell."""
+    both = {
+        name: torch.cat([getattr(painted, name), getattr(told, name)]) for name in ("pictures", "landmarks", "person")
+    }
+    return Pairs(**both, painted=painted.painted)
 
 
 def two_of(frames: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -82,6 +94,12 @@ def _view(rng: np.random.Generator) -> Float[np.ndarray, "2 3"]:
     shift = np.clip(SHIFT * rng.standard_normal(2), -FURTHEST, FURTHEST)
     c, s = size * np.cos(turn), size * np.sin(turn)
     return np.array([[c, -s, shift[0]], [s, c, shift[1]]])
+
+
+def _lit(picture: UInt8[np.ndarray, "3 s s"], rng: np.random.Generator) -> UInt8[np.ndarray, "3 s s"]:
+    """A picture in other light."""
+    light = np.exp(BRIGHT * rng.standard_normal() + TINT * rng.standard_normal((3, 1, 1))).astype(np.float32)
+    return np.clip(picture * light, 0, 255).astype(np.uint8)
 
 
 def _seen(

@@ -29,12 +29,12 @@ from torch.nn import functional
 
 from vivavoce import weights
 from vivavoce.data import crops
-from vivavoce.data.pairs import Pairs, held, paired
+from vivavoce.data.pairs import Pairs, beside, held, paired
 from vivavoce.data.posed import posed
 from vivavoce.errors import InputError
 from vivavoce.face.mesh import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from vivavoce.nets.critic import Critic, CriticConfig, deceit, hinge, unlikeness
-from vivavoce.nets.lia import Lia, LiaConfig
+from vivavoce.nets.lia import Appearance, Lia, LiaConfig
 from vivavoce.nets.lia_start import start_as_source
 from vivavoce.recipes.interior import DATA, filmed
 from vivavoce.recipes.moda import JUDGES, clips
@@ -90,14 +90,16 @@ class ImplicitTask:
             "telling": off(self.tells(other - code).unflatten(1, (-1, 2)) - (there - here), self.losses.shape),
             "range": functional.relu(self.lia.encoder.read(appearance.latent).abs() - 1).square().mean(),
         }
-        if batch.codes_only:
+        count = 2 * batch.painted
+        if not count:
             yield self._objective(told)
             return
-        painted = self.lia(appearance, other)
-        drawn, real = painted.picture / 2 + 0.5, target / 2 + 0.5
+        first = Appearance(appearance.latent[:count], tuple(one[:count] for one in appearance.features))
+        painted = self.lia(first, other[:count])
+        drawn, real, here, there = painted.picture / 2 + 0.5, target[:count] / 2 + 0.5, here[:count], there[:count]
         yield Objective("critic", hinge(self.critic(real), self.critic(drawn.detach())))
         opinions = self.critic(drawn)
-        weight = weighed(there, _exchanged(batch.person), self.losses, drawn.shape[-1])
+        weight = weighed(there, _exchanged(batch.person[: batch.painted]), self.losses, drawn.shape[-1])
         parts = {
             "reconstruction": difference(drawn, real, weight),
             "perceptual": unlikeness(self.critic(real), opinions),
@@ -237,12 +239,19 @@ def faces() -> tuple[tuple[Path, ...], tuple[Path, ...]]:
 
 
 def renderer(
-    name: str = "if-mdm-renderer", config: LiaConfig = SMALL, *, codes: int = 3000, steps: int = 7000, batch: int = 3
+    name: str = "if-mdm-renderer",
+    config: LiaConfig = SMALL,
+    *,
+    codes: int = 3000,
+    steps: int = 7000,
+    batch: int = 3,
+    told: int = 4,
 ) -> Recipe:
     """The small renderer that ships with the package: 256 pixels, codes of 20 numbers, local flows.
 
-    In the first ``codes`` of ``steps`` nothing is painted, batches are twice as large, and every frame is seen in a
-    view of its own, so that codes tell where a face is; what is painted later keeps still what stands still.
+    In the first ``codes`` of ``steps`` nothing is painted. ``told`` pairs of a batch only teach what codes tell; each
+    of their frames is seen in a view of its own, so that codes tell where a face is, while what is painted keeps still
+    what stands still.
     """
 
     @cache
@@ -253,9 +262,9 @@ def renderer(
         learned = faces()[0]
 
         def batch_at(step: int) -> Pairs:
-            early = step < codes
-            pairs = paired(learned, batch * (1 + early), np.random.default_rng((seed, step)), views=1 + early)
-            return dataclasses.replace(pairs, codes_only=early)
+            rng = np.random.default_rng((seed, step))
+            others = dataclasses.replace(paired(learned, told, rng, views=2), painted=0)
+            return others if step < codes else beside(paired(learned, batch, rng, views=1), others)
 
         return batch_at
 
@@ -324,4 +333,4 @@ def pretend(count: int, rng: np.random.Generator, side: int = 32) -> Pairs:
     nearest = np.array([n % len(GUIDES) for n in range(478)])
     for place, landmark in enumerate(GUIDES.values()):
         nearest[landmark] = place
-    return Pairs(drawn.pictures, drawn.guides[:, :, nearest], torch.ones(count, 2, 32, 32))
+    return Pairs(drawn.pictures, drawn.guides[:, :, nearest], torch.ones(count, 2, 32, 32), painted=count)
