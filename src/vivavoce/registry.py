@@ -17,6 +17,7 @@ BUILT_IN = {
     "moda-liveportrait": "vivavoce.systems.moda_liveportrait:assemble",
     "if-mdm": "vivavoce.systems.ifmdm:assemble",
     "difftalk": "vivavoce.systems.difftalk:assemble",
+    "tgdm": "vivavoce.systems.tgdm:assemble",
 }
 # What follows a driving video instead of speech: chosen when ``driving=PATH`` is given, or where nothing of the name
 # speaks.
@@ -24,6 +25,7 @@ DRIVEN = {
     "reenact": "vivavoce.systems.reenact:assemble",
     "liveportrait": "vivavoce.systems.liveportrait:assemble",
     "if-mdm": "vivavoce.systems.ifmdm:follow",
+    "tgdm": "vivavoce.systems.tgdm:follow",
 }
 GROUP = "vivavoce.systems"  # entry-point group in which other packages register theirs
 

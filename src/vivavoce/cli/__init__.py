@@ -27,6 +27,7 @@ COMMANDS = {
     "animate": "vivavoce.cli.produce:animate",
     "reenact": "vivavoce.cli.produce:reenact",
     "dub": "vivavoce.cli.dub:dub",
+    "swap": "vivavoce.cli.swap:swap",
     "import": "vivavoce.cli.weights:convert",
     "bench": "vivavoce.cli.study:bench",
     "evaluate": "vivavoce.cli.study:evaluate",

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
+from vivavoce.cli.values import angles, drive_parts, even, face, number, pair, scales, whole
 from vivavoce.errors import InputError
 from vivavoce.importing import KINDS
 
 SIZES = (128, 1024)  # px, both ends accepted
 SEEDS = 2**63
-GUIDED = ("audio", "emotion")  # conditions whose guidance can be scaled
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,6 +32,7 @@ def parser() -> Parser:
         ("animate", _animate, "a portrait and speech become a talking video"),
         ("reenact", _reenact, "a portrait moves like the person in a video"),
         ("dub", _dub, "a film says something else: new lips, the rest as it was"),
+        ("swap", _swap, "a person's face takes the place of another's in a picture or film, if both agree"),
         ("import", _import, "make published checkpoints of other projects ready for use here"),
         ("bench", _bench, "measure the speed of the whole pipeline on this machine"),
         ("describe", _describe, "say what a system is made of: networks, parameters, operations, latency"),
@@ -74,7 +73,8 @@ def _animate(command: argparse.ArgumentParser) -> None:
         "--guidance",
         type=scales,
         metavar="NAME=X,...",
-        help="how much of the motion comes from the sound and from the emotion: audio=X,emotion=X, 1 as learned",
+        help="how much of the motion comes from the sound and from the emotion, and how much what is told of the "
+        "face counts where it is painted (tgdm): audio=X,emotion=X,face=X, 1 as learned",
     )
     command.add_argument("--drive", type=Path, metavar="FILE", help="video or picture whose face leads head and eyes")
     command.add_argument(
@@ -185,6 +185,29 @@ def _dub(command: argparse.ArgumentParser) -> None:
     _mouth_gain(command)
 
 
+def _swap(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", type=Path, help="photo of the person whose face is put in")
+    command.add_argument("target", type=Path, help="picture or film it is put into; a film keeps its sound")
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="video to write, or .png of a picture"
+    )
+    command.add_argument(
+        "--i-have-consent", action="store_true", help="needed: say that both people agree to this use of their faces"
+    )
+    command.add_argument("--weights", type=Path, required=True, metavar="DIR", help="folder with tgdm.safetensors")
+    command.add_argument(
+        "--face", type=face, default="largest", metavar="WHICH", help="of the target: largest, left, 0 ..."
+    )
+    command.add_argument("--steps", type=whole(1, 500), default=4, metavar="N", help="calls of the painter a picture")
+    command.add_argument(
+        "--guidance", type=number(0.0, 5.0), default=1.0, metavar="X", help="how much the face counts (default: 1)"
+    )
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute (default: auto)"
+    )
+    command.add_argument("--json", action="store_true", help="report as one JSON object")
+
+
 def _painted(command: argparse.ArgumentParser) -> None:
     """Options of the system that paints lower faces."""
     command.add_argument(
@@ -282,93 +305,3 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", type=Path, metavar="DIR", help="folder with weights, for systems that take any")
     command.add_argument("--limit", type=whole(1, 1_000_000), metavar="N", help="take the first N clips only")
     command.add_argument("--json", action="store_true", help="report as one JSON object")
-
-
-def number(low: float, high: float) -> Callable[[str], float]:
-    """Values of a real option between ``low`` and ``high``, both accepted."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
-        return value
-
-    return parse
-
-
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """Values of an integer option between ``low`` and ``high``, both accepted."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text) if len(text) < 40 else low - 1
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
-        return value
-
-    return parse
-
-
-def even(low: int, high: int) -> Callable[[str], int]:
-    """Like :func:`whole`, even numbers only (video stores colour for blocks of two by two pixels)."""
-    parse_whole = whole(low, high)
-
-    def parse(text: str) -> int:
-        value = parse_whole(text)
-        if value % 2:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an even number")
-        return value
-
-    return parse
-
-
-def pair(low: float, high: float) -> Callable[[str], tuple[float, float]]:
-    """Two numbers with a comma between them."""
-    parse_number = number(low, high)
-
-    def parse(text: str) -> tuple[float, float]:
-        parts = text.split(",")
-        if len(parts) != 2:
-            raise argparse.ArgumentTypeError(f"{text!r} is not two numbers with a comma between, like 0.2,-0.1")
-        return parse_number(parts[0]), parse_number(parts[1])
-
-    return parse
-
-
-def angles(text: str) -> tuple[float, float, float]:
-    """Yaw, pitch and roll with commas between them, in degrees."""
-    parse_number = number(-45.0, 45.0)
-    parts = text.split(",")
-    if len(parts) != 3:
-        raise argparse.ArgumentTypeError(f"{text!r} is not three angles with commas between, like 10,-5,0")
-    return parse_number(parts[0]), parse_number(parts[1]), parse_number(parts[2])
-
-
-def scales(text: str) -> dict[str, float]:
-    """Guidance by name, like ``audio=1.5,emotion=2``."""
-    parse_number, found = number(0.0, 5.0), dict[str, float]()
-    for part in text.split(","):
-        name, equals, value = part.partition("=")
-        if not equals or name.strip() not in GUIDED:
-            raise argparse.ArgumentTypeError(f"{part!r} is not {' or '.join(f'{known}=X' for known in GUIDED)}")
-        if name.strip() in found:
-            raise argparse.ArgumentTypeError(f"{name.strip()!r} is given twice")
-        found[name.strip()] = parse_number(value)
-    return found
-
-
-def drive_parts(text: str) -> tuple[str, ...]:
-    """Names with commas between them; see :data:`vivavoce.systems.driven.DRIVABLE` for those that exist."""
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-
-
-def face(text: str) -> str:
-    """Which of several faces: a word or an index counted from the left."""
-    if text in {"largest", "left", "right"} or (text.isascii() and text.isdigit() and len(text) <= 4):
-        return text
-    raise argparse.ArgumentTypeError(f"{text!r} is not largest, left, right or an index 0, 1, 2 ... from the left")

@@ -118,6 +118,11 @@ def check(arguments: argparse.Namespace, *inputs: Path) -> None:
         outputs.append(arguments.sheet)
         if arguments.sheet.suffix.lower() != ".png" or not arguments.sheet.parent.is_dir():
             raise InputError(f"the sheet must be a .png file in a folder that exists, not {arguments.sheet}")
+    given_twice(outputs, inputs)
+
+
+def given_twice(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse to overwrite what is read."""
     for output in outputs:
         for given in inputs:
             if output.exists() and given.exists() and output.samefile(given):

@@ -97,6 +97,7 @@ def write_video(
     *,
     fragment: bool = False,
     sound: Soundtrack | None = None,
+    note: str = PROVENANCE,
     on_frame: Callable[[int], None] | None = None,
 ) -> Written:
     """Encode ``clips`` as they come to MP4: H.264 (yuv420p, BT.709) and AAC of the same length.
@@ -104,9 +105,9 @@ def write_video(
     A path appears under its name only when the video is complete: until then a hidden sibling is written, and
     removed whatever happens. ``fragment`` writes a stream that plays while it is being made (fragments of 0.2 s)
     and is what a ``target`` that cannot seek needs. ``sound`` replaces the clips' own sound by the same sound in
-    better quality; it is cut or filled with silence to the length of the picture. ``on_frame`` is told the number
-    of frames written after every frame. Odd sizes are completed to even ones by repeating the last row or column.
-    Holds one clip; everything else is the encoder's constant look-ahead.
+    better quality; it is cut or filled with silence to the length of the picture. ``note`` is what players show as
+    the title. ``on_frame`` is told the number of frames written after every frame. Odd sizes are completed to even
+    ones by repeating the last row or column. Holds one clip; everything else is the encoder's constant look-ahead.
 
     Raises :class:`vivavoce.errors.InputError` when there are no clips or the place cannot be written (full disk,
     missing folder, no permission).
@@ -115,10 +116,12 @@ def write_video(
         path = Path(target)
         check_target(path)
         with _appearing(path.resolve()) as hidden:
-            return _encode(f"file:{hidden.absolute()}", clips, clock, fragment=fragment, sound=sound, on_frame=on_frame)
+            return _encode(
+                f"file:{hidden.absolute()}", clips, clock, fragment=fragment, sound=sound, note=note, on_frame=on_frame
+            )
     if not fragment and not (hasattr(target, "seek") and hasattr(target, "tell")):
         raise InputError("a target that cannot seek needs fragment=True")
-    return _encode(target, clips, clock, fragment=fragment, sound=sound, on_frame=on_frame)
+    return _encode(target, clips, clock, fragment=fragment, sound=sound, note=note, on_frame=on_frame)
 
 
 @contextmanager
@@ -155,6 +158,7 @@ def _encode(
     *,
     fragment: bool,
     sound: Soundtrack | None,
+    note: str,
     on_frame: Callable[[int], None] | None,
 ) -> Written:
     stream = iter(clips)
@@ -166,7 +170,7 @@ def _encode(
     del first  # the chain lets go of it in time
     frames = 0
     with av.open(target, "w", format="mp4", container_options=_layout(fragment, isinstance(target, str))) as box:
-        box.metadata.update(title=PROVENANCE, comment=PROVENANCE)
+        box.metadata.update(title=note, comment=note)
         film = _film(box, clock.fps, (width, height), STREAM if fragment else FILE)
         track = _track(box, sound.sample_rate if sound else clock.sample_rate, sound.channels if sound else 1)
         heard = _heard(track, clock, sound)

@@ -1,4 +1,4 @@
-"""The face painter of TGDM: a denoiser told a face's geometry, which looks up its texture in a picture (Xu et al. 2023).
+"""The face painter of TGDM: a denoiser told a face, which looks up its texture in a picture (Xu et al. 2023).
 
 Beside the noisy picture (or latent) it sees what the face is to look like, drawn as a 3D face. Every residual block is
 told the face's coefficients and the time by adaptive normalisation, which carries what a drawing does not show. A

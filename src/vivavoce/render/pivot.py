@@ -1,8 +1,8 @@
 """What a face painter starts from: the target's geometry as a drawn 3D face, and the source's pixels carried to it.
 
-Two tasks share one form (Xu et al. 2023; UniFace++ calls it the target pivot). To reenact, the source's whole picture is
-carried along by the mesh. To swap, the carried face lies in the target's picture under the target's light, and what is
-around it stays.
+Two tasks share one form (Xu et al. 2023; UniFace++ calls it the target pivot). To reenact, the source's whole picture
+is carried along by the mesh. To swap, the carried face lies in the target's picture under the target's light, and what
+is around it stays.
 """
 
 from __future__ import annotations
@@ -48,19 +48,25 @@ def reenacted(picture: Rgb, source: Coefficients, wanted: Coefficients, bases: M
 
 
 def exchanged(
-    picture: Rgb, source: Coefficients, target: Rgb, wanted: Coefficients, bases: Morphable, *, relit: bool = True
+    picture: UInt8[np.ndarray, "h h 3"],
+    source: Coefficients,
+    target: Rgb,
+    wanted: Coefficients,
+    bases: Morphable,
+    *,
+    relit: bool = True,
 ) -> Pivot:
     """The ``target``'s picture with the face of ``picture``.
 
     Args:
-        picture: shows the face that is put in.
+        picture: shows the face that is put in; of any size.
         source: coefficients of that face, in its pixels.
-        target: a picture of the same size.
-        wanted: the source's face as it is to look in the target: :func:`vivavoce.face.morphable.swapped`.
+        target: a picture.
+        wanted: the source's face as it is to look there, in its pixels: :func:`vivavoce.face.morphable.swapped`.
         bases: of the 3D face.
         relit: carry over the target's light; otherwise the source's colours stay.
     """
-    side = picture.shape[0]
+    side = target.shape[0]
     drawn = render(wanted, bases, side)
     carried = taken(picture, field(bases.landmarks(source), bases.landmarks(wanted), side))
     if relit:
@@ -90,7 +96,7 @@ def _filled(mask: np.ndarray) -> Float32[np.ndarray, "s s"]:
     return out.astype(np.float32)
 
 
-def taken(picture: Rgb, where: Float32[np.ndarray, "s s 2"]) -> Rgb:
+def taken(picture: UInt8[np.ndarray, "h h 3"], where: Float32[np.ndarray, "s s 2"]) -> UInt8[np.ndarray, "s s 3"]:
     """The colours that lie at ``where`` (pixels) in ``picture``."""
     x, y = cv2.split(where)
     return cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)

@@ -1,8 +1,8 @@
 """The texture renderer: a 3D face with the wanted geometry is painted with the portrait's texture by diffusion.
 
 The face is cut out through an upright square. For every frame the portrait is carried to the wanted geometry by the
-mesh, the 3D face is drawn, and the painter makes of both what it takes for the truth. Of what a painter of latents says,
-the change is laid over the carried portrait, so that details finer than its own pictures stay.
+mesh, the 3D face is drawn, and the painter makes of both what it takes for the truth. Of what a painter of latents
+says, the change is laid over the carried portrait, so that details finer than its own pictures stay.
 """
 
 from __future__ import annotations
