@@ -19,6 +19,8 @@ RECIPES: dict[str, str] = {
     "if-mdm-renderer": "vivavoce.recipes.implicit:renderer",
     "if-mdm-renderer-plain": "vivavoce.recipes.implicit:plain",
     "if-mdm-renderer-paper": "vivavoce.recipes.implicit:paper",
+    "if-mdm-local-flows": "vivavoce.recipes.ablation:local_flows",
+    "if-mdm-one-flow": "vivavoce.recipes.ablation:one_flow",
     "toy-if-mdm-renderer": "vivavoce.recipes.implicit:toy",
     "if-mdm": "vivavoce.recipes.ifmdm:small",
     "if-mdm-flow": "vivavoce.recipes.ifmdm:flow",
