@@ -274,3 +274,14 @@ def test_settings_that_contradict_each_other_are_refused():
     assert len(times(CodeModel(epsilon), 10)) == 11
     with pytest.raises(InputError, match="1 to 1000"):
         times(model(), 0)
+
+
+def test_a_gain_moves_lips_further_from_the_portraits_and_nothing_else():
+    one, audio = model(), sound(40)
+    one.reading[3], one.pattern[3], one.pattern[4] = 1.0, 1.0, 0.5
+    plain, wide = (generated(ChunkGenerator(one, fade=0, mouth_gain=gain), audio) for gain in (1.0, 2.0))
+    first = slice(0, LENGTH)  # later chunks go on from what was changed
+    assert torch.allclose(wide[first, 3] - OWN[3], 2 * (plain[first, 3] - OWN[3]), atol=1e-5)
+    assert torch.allclose(wide[first, 4] - plain[first, 4], 0.5 * (plain[first, 3] - OWN[3]), atol=1e-5)
+    others = [n for n in range(IMPLICIT.dim) if n not in (3, 4)]
+    assert torch.allclose(wide[first][:, others], plain[first][:, others], atol=1e-6)

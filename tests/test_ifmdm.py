@@ -14,6 +14,7 @@ from vivavoce.errors import InputError
 from vivavoce.media.read import read_source
 from vivavoce.motion.chunks import LiveControl, MotionControl
 from vivavoce.motion.codes import CodeModel, save
+from vivavoce.motion.edit import Edit
 from vivavoce.nets.dit import Config
 from vivavoce.nets.lia import Lia, LiaConfig
 from vivavoce.registry import load
@@ -55,6 +56,22 @@ def test_statistics_change_what_is_spoken(folder):
     assert not torch.equal(usual, speak(folder, motion_std=0.3))
     assert not torch.equal(usual, speak(folder, motion_mean="none"))
     assert torch.equal(usual, speak(folder, control=LiveControl(MotionControl("portrait"))))
+
+
+def test_lips_move_further_where_the_renderer_paints_too_little(folder, tmp_path):
+    def gain(folder, **options):
+        return load("if-mdm", weights=folder, **options).generator.mouth_gain
+
+    assert gain(folder) == 1
+    assert gain(folder, edit=Edit(mouth_gain=0.5)) == 0.5
+    assert load("if-mdm", weights=folder, edit=Edit(mouth_gain=0.5)).edit.mouth_gain == 1  # not a second time
+    write(tmp_path, PhoneEncoder.pretrained().dim)
+    for painted, expected in ((0.5, 2.0), (0.01, ifmdm.MOST_GAIN), (1.2, 1.0)):
+        lia = Lia.load(folder / f"{ifmdm.RENDERER}.safetensors")
+        facts = {"config": asdict(lia.config), "opening": painted}
+        weights.write(tmp_path / f"{ifmdm.RENDERER}.safetensors", lia.state_dict(), **facts)
+        assert gain(tmp_path) == pytest.approx(expected)
+        assert gain(tmp_path, edit=Edit(mouth_gain=0.5)) == pytest.approx(expected / 2)
 
 
 def test_the_command_line_takes_them(folder, tmp_path):

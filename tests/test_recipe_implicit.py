@@ -61,7 +61,13 @@ def test_codes_are_learned_before_anything_is_painted():
 def test_the_run_writes_weights_that_paint(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "load", lambda _address: short(2))
     run("toy-if-mdm-renderer", tmp_path)
-    assert set(json.loads((tmp_path / "card.json").read_text())["kept_out"]) == {"psnr", "gain", "mouth", "mouth_gain"}
+    assert set(json.loads((tmp_path / "card.json").read_text())["kept_out"]) == {
+        "psnr",
+        "gain",
+        "mouth",
+        "mouth_gain",
+        "opening",
+    }
     lia = Lia.load(tmp_path / "if-mdm-renderer.safetensors")
     assert not lia.config.normalised
     appearance, code = lia.seen(torch.rand(1, 3, 32, 32) * 2 - 1)

@@ -17,6 +17,7 @@ UPPER_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)  # from the lef
 LOWER_INNER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 UPPER_OUTER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
 LOWER_OUTER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
+UPPER_LIP, LOWER_LIP = (82, 13, 312), (87, 14, 317)  # inner edges, middle third
 INNER_LIPS = (*UPPER_INNER, *LOWER_INNER[-2:0:-1])  # closed ring of 20
 OUTER_LIPS = (*UPPER_OUTER, *LOWER_OUTER[-2:0:-1])
 LEFT_UPPER_LID = (33, 246, 161, 160, 159, 158, 157, 173, 133)  # the eye on the left of the picture
@@ -93,7 +94,7 @@ def head_angles(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3"]:
 
 def lip_opening(points: Points) -> float:
     """Mean distance between the inner lips at the middle third of the mouth, in the units of ``points``."""
-    above, below = points[[82, 13, 312], :2], points[[87, 14, 317], :2]
+    above, below = points[list(UPPER_LIP), :2], points[list(LOWER_LIP), :2]
     return float(np.linalg.norm(above - below, axis=1).mean())
 
 

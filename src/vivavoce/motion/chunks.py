@@ -108,6 +108,7 @@ class ChunkGenerator:
     # and share of what it adds to the draft. Less is surer and smaller; 1 is as published.
     lip_noise: float = 1.0
     lip_trust: float = 1.0
+    mouth_gain: float = 1.0  # how far lips move from the portrait's
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
@@ -176,6 +177,8 @@ class ChunkGenerator:
         start = scaled(start[None].to(model.device), along, along, self.lip_noise)
         made = scaled(self.sampler(velocity, start, self._times()), reading, pattern, self.lip_trust)
         rows = model.leave(made + model.drafted(audio))[0].cpu()
+        if self.mouth_gain != 1:
+            rows = self._mouthed(rows, own, self.mouth_gain).clamp(model.low.cpu(), model.high.cpu())
         return rows if self.quiet is None else self._hushed(rows, window, own)
 
     def _times(self) -> tuple[float, ...]:
@@ -199,8 +202,12 @@ class ChunkGenerator:
         speaking = window.rows[:, self.quiet.speech] > self.quiet.threshold
         amount = hush(speaking, self.quiet.wait, self.quiet.fall, self.quiet.rise)
         amount = amount[self.before : self.before + len(rows)]
+        return self._mouthed(rows, own, 1 - amount)
+
+    def _mouthed(self, rows: Float[Tensor, "t d"], own: Row, gain: float | Float[Tensor, " t"]) -> Float[Tensor, "t d"]:
+        """``rows`` whose lips are ``gain`` times as far from the portrait's; all else is as it was."""
         reading, pattern = self.model.reading.cpu(), self.model.pattern.cpu()
-        return rows - (amount * ((rows - own) @ reading))[:, None] * pattern
+        return rows + ((gain - 1) * ((rows - own) @ reading))[:, None] * pattern
 
 
 def scaled(rows: Float[Tensor, "b t d"], reading: Row, pattern: Row, share: float) -> Float[Tensor, "b t d"]:

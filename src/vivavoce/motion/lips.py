@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vivavoce.face.mesh import BROWS, INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from vivavoce.face.mesh import BROWS, INNER_LIPS, LEFT_EYE, LOWER_LIP, OUTER_LIPS, RIGHT_EYE, UPPER_LIP
 from vivavoce.face.model import FaceModel
 from vivavoce.motion.space import FACE_MESH
 
@@ -18,8 +18,7 @@ TIE = 1e-3  # how much a coefficient that moves nothing is held where it is
 
 def opening(model: FaceModel) -> Float[Tensor, "32"]:
     """How far each coefficient parts the inner lips at the middle of the mouth, in face widths."""
-    above, below = [82, 13, 312], [87, 14, 317]
-    moved = model.expression[:, below, 1] - model.expression[:, above, 1]
+    moved = model.expression[:, list(LOWER_LIP), 1] - model.expression[:, list(UPPER_LIP), 1]
     return torch.from_numpy(moved.mean(1)).float()
 
 

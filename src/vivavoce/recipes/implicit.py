@@ -32,7 +32,7 @@ from vivavoce.data import crops
 from vivavoce.data.pairs import Pairs, beside, held, paired
 from vivavoce.data.posed import posed
 from vivavoce.errors import InputError
-from vivavoce.face.mesh import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from vivavoce.face.mesh import INNER_LIPS, LEFT_EYE, LOWER_LIP, OUTER_LIPS, RIGHT_EYE, UPPER_LIP
 from vivavoce.nets.critic import Critic, CriticConfig, deceit, hinge, unlikeness
 from vivavoce.nets.lia import Appearance, Lia, LiaConfig
 from vivavoce.nets.lia_start import start_as_source
@@ -117,27 +117,33 @@ class ImplicitTask:
         """Likeness of what is painted of people kept out of training.
 
         ``psnr`` is in dB; ``gain`` says by how many dB that is more than the source picture itself has; ``mouth`` and
-        ``mouth_gain`` are the same for the square around the mouth.
+        ``mouth_gain`` are the same for the square around the mouth. ``opening`` is the share of changes in how far
+        lips are open that flows follow: networks that are not sure move lips too little.
         """
         lia, pairs = self.lia.plain(), self.judged()
+        followed: list[Tensor] = []
         errors: dict[str, list[Tensor]] = {"drawn": [], "still": [], "mouth": [], "mouth_still": []}
         for at in range(0, len(pairs.pictures), 8):
             shown = _signed(pairs.pictures[at : at + 8])
             target, there = _exchanged(shown), _exchanged(pairs.landmarks[at : at + 8])
             appearance, code = lia.seen(shown.flatten(0, 1))
-            drawn = lia(appearance, _exchanged(code.unflatten(0, (-1, 2)))).picture
+            drawn, flow, _ = lia(appearance, _exchanged(code.unflatten(0, (-1, 2))))
+            here = pairs.landmarks[at : at + 8].flatten(0, 1)
+            followed.append(torch.stack([_opening(there - carried(flow, there)), _opening(there - here)]))
             off = {"drawn": drawn - target, "still": shown.flatten(0, 1) - target}
             mouth = (_bump(there[:, list(OUTER_LIPS)], target.shape[-1]) > 0.5).float()[:, None]
             for name, kind in (("drawn", "mouth"), ("still", "mouth_still")):
                 squared = (off[name] / 2).square().mean(1, keepdim=True)
                 errors[name].append(squared.mean((1, 2, 3)))
                 errors[kind].append((squared * mouth).sum((1, 2, 3)) / mouth.sum((1, 2, 3)))
+        by_flow, by_face = torch.cat(followed, 1)
         psnr = {name: float(-10 * torch.cat(found).clamp_min(1e-6).log10().mean()) for name, found in errors.items()}
         return {
             "psnr": psnr["drawn"],
             "gain": psnr["drawn"] - psnr["still"],
             "mouth": psnr["mouth"],
             "mouth_gain": psnr["mouth"] - psnr["mouth_still"],
+            "opening": float(by_flow @ by_face / by_face.square().sum().clamp_min(1e-9)),
         }
 
     def export(self, out: Path) -> Mapping[str, Any]:
@@ -145,7 +151,8 @@ class ImplicitTask:
         figures = {name: round(value, 3) for name, value in self.judge().items()}
         lia = self.lia.plain()
         tensors = {name: value.half() for name, value in lia.state_dict().items()}
-        weights.write(out / "if-mdm-renderer.safetensors", tensors, config=dataclasses.asdict(lia.config))
+        facts = {"config": dataclasses.asdict(lia.config), "opening": figures["opening"]}
+        weights.write(out / "if-mdm-renderer.safetensors", tensors, **facts)
         return {"kept_out": figures, "parameters": sum(p.numel() for p in self.lia.parameters())}
 
 
@@ -176,9 +183,18 @@ def astray(
 
     Landmarks that one of the pictures does not show count nothing; ``shape`` as in :func:`off`.
     """
-    told = functional.grid_sample(flow.movedim(-1, 1), there[:, None], align_corners=False, padding_mode="border")
     inside = (there.abs().amax(-1) < 1) & (here.abs().amax(-1) < 1)
-    return off((told[:, :, 0].movedim(1, -1) - here) * inside[..., None], shape)
+    return off((carried(flow, there) - here) * inside[..., None], shape)
+
+
+def carried(flow: Float[Tensor, "b h w 2"], there: Float[Tensor, "b n 2"]) -> Float[Tensor, "b n 2"]:
+    """Where in the source the flow takes places ``there`` from."""
+    told = functional.grid_sample(flow.movedim(-1, 1), there[:, None], align_corners=False, padding_mode="border")
+    return told[:, :, 0].movedim(1, -1)
+
+
+def _opening(landmarks: Float[Tensor, "b 478 2"]) -> Float[Tensor, " b"]:
+    return (landmarks[:, list(LOWER_LIP), 1] - landmarks[:, list(UPPER_LIP), 1]).mean(1)
 
 
 def off(wrong: Float[Tensor, "b 478 2"], shape: float) -> Float[Tensor, ""]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, repeat
@@ -15,7 +16,7 @@ from vivavoce.errors import InputError
 from vivavoce.media.film import MAX_SIDE
 from vivavoce.media.picture import is_picture
 from vivavoce.media.read import read_image, read_video
-from vivavoce.motion.chunks import STEPS, ChunkGenerator, Hush, LiveControl, MotionControl, times
+from vivavoce.motion.chunks import LIP_NOISE, LIP_TRUST, STEPS, ChunkGenerator, Hush, LiveControl, MotionControl, times
 from vivavoce.motion.codes import load as load_codes
 from vivavoce.motion.edit import Edit
 from vivavoce.motion.space import IMPLICIT, Motion, MotionSpace
@@ -27,11 +28,13 @@ from vivavoce.system import Drive, Features, Portrait, System
 from vivavoce.systems.moda import found_device, scales
 from vivavoce.systems.reenact import HOP, Deaf
 from vivavoce.timeline import Clock
+from vivavoce.weights import metadata
 
 NAME = "if-mdm"
 RENDERER = "if-mdm-renderer"
 FILES = (f"{RENDERER}.safetensors", "lia.safetensors")  # of networks, in a folder
 WIDE = 128  # channels from which tiles pay
+MOST_GAIN = 3.0  # of lips that are painted too little: what is wrong with them grows, too
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
     """The ready system.
 
     ``weights`` is a folder with ``if-mdm.safetensors`` and ``if-mdm-renderer.safetensors``, as their recipes write
-    them. ``motion_mean`` and ``motion_std`` are those of
+    them. Lips are moved further by what the renderer is known to paint too little, and by the gain of ``edit`` for the
+    mouth's movement. ``motion_mean`` and ``motion_std`` are those of
     :class:`vivavoce.motion.chunks.MotionControl`; ``control`` is given instead of them by whoever wants to change them
     while a stream runs. ``guidance_audio``, in [0, 5], says how far the motion is pushed along what the sound adds; 1
     is not at all. ``steps`` counts calls of the network per chunk. The others are those of
@@ -110,7 +114,8 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
 
     where = found_device(device)
     model = load_codes(Path(weights) / f"{NAME}.safetensors").to(where)
-    lia = networks(Path(weights) / f"{RENDERER}.safetensors", device)
+    renderer_file, change = Path(weights) / f"{RENDERER}.safetensors", edit or Edit()
+    lia = networks(renderer_file, device)
     encoder = PhoneEncoder.pretrained(where)
     if model.audio_dim != encoder.dim or model.space.dim != lia.config.motion:
         raise InputError(
@@ -125,9 +130,18 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
         times=times(model, steps),
         guidance=guidance_audio,
         quiet=Hush(channel("speech")),
+        lip_noise=LIP_NOISE if model.draft else 1.0,
+        lip_trust=LIP_TRUST if model.draft else 1.0,
+        mouth_gain=change.mouth_gain * _unpainted(renderer_file),
     )
     renderer = ImplicitRenderer(lia, size=size, crop=crop, face=face, batch=batch)
-    return System(NAME, Clock(), encoder, generator, renderer, edit or Edit())
+    return System(NAME, Clock(), encoder, generator, renderer, dataclasses.replace(change, mouth_gain=1.0))
+
+
+def _unpainted(renderer: Path) -> float:
+    """How much further than heard lips must go for these weights to paint them as far open; 1 where it is not known."""
+    painted = metadata(renderer).get("opening", 1.0)
+    return float(min(MOST_GAIN, max(1.0, 1 / max(painted, 1e-6))))
 
 
 def follow(  # noqa: PLR0913  (one for every option of the command line)
