@@ -36,8 +36,9 @@ from vivavoce.nets.unet import UNet
 from vivavoce.nets.vae import FirstStage
 from vivavoce.registry import load as load_system
 from vivavoce.render.aligned import image, tensor
-from vivavoce.render.latent import LatentRenderer, Painter, softened
+from vivavoce.render.latent import LatentRenderer, Painter
 from vivavoce.render.mesh import MeshRenderer
+from vivavoce.render.repaint import softened
 from vivavoce.speech.encoder import PhoneEncoder
 from vivavoce.system import Portrait
 from vivavoce.timeline import Clock
@@ -54,7 +55,7 @@ class Take:
     clip: Prepared
     pictures: list[Rgb]
     at: np.ndarray  # which frames of the clip they are
-    reference: tuple[Rgb, np.ndarray]  # a later frame, and the landmarks in it
+    reference: tuple[Rgb, np.ndarray, Tensor]  # a later frame, the landmarks in it and its motion
     speech: Tensor  # features of every frame of the clip
 
     def square(self, picture: Rgb, n: int) -> Rgb:
@@ -93,7 +94,8 @@ def takes(split: str, clips: int, frames: int) -> Iterator[Take]:
         seen = np.flatnonzero(clip.valid)
         at, later = seen[:frames], int(seen[-1])
         pictures = list(islice(read_video(files[clip.name], clock.fps), later + 1))
-        reference = (image(pictures[later]), clip.landmarks[later].astype(np.float64))
+        motion = torch.from_numpy(clip.rows[later])
+        reference = (image(pictures[later]), clip.landmarks[later].astype(np.float64), motion)
         with torch.inference_mode():
             heard = torch.cat([f.rows for f in encoder.features(clock, [torch.from_numpy(clip.audio)])])
         yield Take(clip, [image(pictures[n]) for n in at], at, reference, heard)
@@ -111,10 +113,9 @@ def painted(take: Take, net: DiffTalk, speech: Tensor, **options: object) -> lis
     """Frames with what is painted."""
     renderer = LatentRenderer(MeshRenderer(), net, lambda audio: Heard(audio, 0), **options)  # pyright: ignore[reportArgumentType]
     with torch.inference_mode():
-        at = lower.place(take.reference[1], FaceModel.pretrained())
-        latent = renderer.encoded(renderer.cut(take.reference[0], at))
-        still = tensor(take.reference[0])[None]
-        painter = Painter(renderer, Portrait(still, torch.zeros(1, 48), {"reference.latent": latent}))
+        held = renderer.held(*take.reference).tensors()
+        cache = {f"reference.{name}": one for name, one in held.items()}
+        painter = Painter(renderer, Portrait(tensor(take.reference[0])[None], torch.zeros(1, 48), cache))
         made = []
         for n, (frame, picture) in enumerate(zip(take.at, take.pictures, strict=True)):
             row, points = torch.from_numpy(take.clip.rows[frame]), take.clip.landmarks[frame]
@@ -136,8 +137,8 @@ def recoded(take: Take, net: DiffTalk) -> list[Rgb]:
         for n, picture in enumerate(take.pictures):
             square = take.square(picture, n).copy()
             with torch.inference_mode():
-                drawn = net.first_stage.decode(renderer.encoded(square))[0].clamp(-1, 1)
-            square[renderer.window] = image(((drawn + 1) * 127.5).round().to(torch.uint8))
+                drawn = net.first_stage.decode(renderer.latent(square[net.config.pixels]))[0].clamp(-1, 1)
+            square[net.config.pixels] = image(((drawn + 1) * 127.5).round().to(torch.uint8))
             yield square
 
     return _mixed(take, through())

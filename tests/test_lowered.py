@@ -144,7 +144,7 @@ def test_the_reference_is_another_frame_with_the_head_turned_alike(made):
     found = [another(Chosen(clip, 20, mirrored=True), np.random.default_rng(n)) for n in range(20)]
     assert all(abs(one.index - 20) >= 8 and one.mirrored for one in found)
     away = [abs(abs(one.index - 30) - 10) for one in found]  # frame 20 is turned by 10 degrees
-    assert np.mean(away) < 4
+    assert np.mean(away) < 6  # 10 by chance
     assert another(Chosen(made, 1), np.random.default_rng(0)).index == 1  # nothing is further away
 
 

@@ -21,8 +21,9 @@ from vivavoce.motion.space import FACE_MESH, Motion
 from vivavoce.motion.surrounded import Heard
 from vivavoce.nets.talk_conditions import reach
 from vivavoce.render.aligned import image
-from vivavoce.render.latent import LatentRenderer, Painter, softened
+from vivavoce.render.latent import LatentRenderer, Painter
 from vivavoce.render.mesh import MeshRenderer
+from vivavoce.render.repaint import softened
 from vivavoce.system import Drive, FilmRenderer, Portrait
 from vivavoce.timeline import Span
 
@@ -120,12 +121,12 @@ def test_frames_are_the_same_however_they_are_cut(cuts):
 
 
 def test_each_frame_is_the_reference_of_the_next_until_the_anchor():
-    apart = drawn(drive(0, COUNT), progressive=False)
-    assert torch.equal(apart[0], dubbed()[0])
-    assert not torch.equal(apart[1], dubbed()[1])
-    assert torch.equal(apart, drawn(drive(0, COUNT), anchor=1))
-    third = drawn(drive(0, COUNT), anchor=3)
-    assert torch.equal(third[:3], dubbed()[:3])
+    apart, follows = dubbed(), drawn(drive(0, COUNT), progressive=True)
+    assert torch.equal(apart[0], follows[0])
+    assert not torch.equal(apart[1], follows[1])
+    assert torch.equal(apart, drawn(drive(0, COUNT), progressive=True, anchor=1))
+    third = drawn(drive(0, COUNT), progressive=True, anchor=3)
+    assert torch.equal(third[:3], follows[:3])
     assert torch.equal(third[3], apart[3])
     assert not torch.equal(third[4], apart[4])
 
@@ -134,7 +135,7 @@ def test_what_the_mouth_does_in_the_picture_cannot_be_seen():
     points = FaceTracker().faces(image(still()))[0].landmarks.astype(np.float64)
     at, model = lower.place(points, FaceModel.pretrained()), FaceModel.pretrained()
     picture = image(still())
-    inside = softened(lower.region(at, 256, model), renderer().window) == 1
+    inside = softened(lower.region(at, 256, model), made().config.pixels) == 1
     other, moved = picture.copy(), points.copy()
     ys, xs = np.mgrid[: picture.shape[0], : picture.shape[1]]
     there = np.stack([xs.ravel() + 0.5, ys.ravel() + 0.5, np.zeros(xs.size)], 1)
@@ -163,8 +164,8 @@ def test_what_the_mouth_does_in_the_picture_cannot_be_seen():
 def test_a_picture_of_the_person_can_be_the_reference():
     other = image(still())[:, ::-1].copy()
     assert not torch.equal(
-        renderer().filmed(Swaying()).cache["reference.latent"],
-        renderer(reference=other).filmed(Swaying()).cache["reference.latent"],
+        renderer().filmed(Swaying()).cache["reference.square"],
+        renderer(reference=other).filmed(Swaying()).cache["reference.square"],
     )
     with pytest.raises(InputError, match="picture given as the reference"):
         renderer(reference=np.zeros((64, 64, 3), np.uint8)).filmed(Swaying())

@@ -202,7 +202,7 @@ def small(
     unet: UNetConfig = UNET,
     *,
     hearing: int = 200,
-    steps: int = 5000,
+    steps: int = 4000,
     batch: int = 4,
     losses: Losses | None = None,
 ) -> Recipe:

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vivavoce.errors import InputError
@@ -30,8 +29,9 @@ from vivavoce.nets.difftalk import DiffTalk
 from vivavoce.nets.talk_conditions import windowed
 from vivavoce.render.aligned import image, tensor
 from vivavoce.render.footage import mirrored
-from vivavoce.render.likeness import likeness, named
+from vivavoce.render.likeness import likeness, named, reference_rows
 from vivavoce.render.mesh import MeshRenderer, shown
+from vivavoce.render.repaint import Held, laid, softened
 from vivavoce.render.shots import AHEAD, CLIP_BYTES, Rgb, Shot, shots
 from vivavoce.sampling.ddim import Kept
 from vivavoce.sampling.painting import MOST_STEPS, paint
@@ -40,7 +40,6 @@ from vivavoce.streams import Background
 from vivavoce.system import Drive, Film, Frames, Portrait, Source
 from vivavoce.timeline import Span
 
-FEATHER = 0.014  # standard deviation of the soft edge, in sides of the square
 LIPS_FROM = ("heard", "motion")
 _REFERENCE = "reference."  # what names of the reference's tensors in the cache begin with
 
@@ -147,9 +146,7 @@ class LatentRenderer:
                     yield Frames(Span(at, at + len(made)), torch.stack(made))
                     at += len(made)
 
-    def _with_reference(
-        self, portrait: Portrait, picture: Rgb, points: Points, row: Float[Tensor, " d"]
-    ) -> Portrait:
+    def _with_reference(self, portrait: Portrait, picture: Rgb, points: Points, row: Float[Tensor, " d"]) -> Portrait:
         if self.reference is not None:
             faces = FaceTracker().faces(self.reference)
             if not faces:
@@ -167,17 +164,12 @@ class LatentRenderer:
 
     def readings(self, row: Float[Tensor, " d"]) -> Float[Tensor, " k"]:
         """Readings of the lips of a motion row; none for weights that know none."""
-        count = self.networks.config.conditions.lips
-        known = _readings(count) if count else torch.zeros(FACE_MESH.slice("expression").stop, 0)
-        return row[FACE_MESH.slice("expression")].float() @ known[-32:]
+        count, expression = self.networks.config.conditions.lips, row[FACE_MESH.slice("expression")].float()
+        return expression @ lips.readings(FaceModel.pretrained(), count) if count else expression[:0]
 
     def cut(self, picture: Rgb, at: Place) -> UInt8[np.ndarray, "s s 3"]:
         """The face as networks see it."""
         return upright.cut(picture, at.square, self.networks.config.side)
-
-    def encoded(self, square: UInt8[np.ndarray, "s s 3"]) -> Float[Tensor, "1 c y x"]:
-        """The latent of the window of a square."""
-        return self.latent(square[self.networks.config.pixels])
 
     def latent(self, part: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "1 c y x"]:
         """The latent of pixels."""
@@ -186,13 +178,13 @@ class LatentRenderer:
 
 
 class Painter:
-    """Paints the frames of one stream in order; holds the latest as the reference of the next."""
+    """Paints the frames of one stream in order; may hold the latest as the reference of the next."""
 
     def __init__(self, renderer: LatentRenderer, portrait: Portrait) -> None:
         self.renderer, self.model = renderer, FaceModel.pretrained()
-        self.first = self.last = portrait.cache[_REFERENCE].to(renderer.device)
-        conditions = renderer.networks.config.conditions
-        self.readings = lips.readings(self.model, conditions.lips) if conditions.lips else torch.zeros(32, 0)
+        start = len(_REFERENCE)
+        self.first = Held.of({name[start:]: one for name, one in portrait.cache.items() if name.startswith(_REFERENCE)})
+        self.last = self.first
 
     def painted(
         self,
@@ -215,51 +207,66 @@ class Painter:
             key: of the stream.
             share: how much of what is painted is laid over the picture, in [0, 1].
         """
-        renderer = self.renderer
-        net, side = renderer.networks, renderer.networks.config.side
+        net, window = self.renderer.networks, self.renderer.networks.config.pixels
         at = lower.place(landmarks.astype(np.float64), self.model)
-        square, inside = renderer.cut(picture, at), lower.region(at, side, self.model)
-        hidden = inside if net.config.painting.hidden == "region" else lower.band(at, side, self.model)
-        context = self._context(landmarks, at, row, rows)
-        masked = renderer.encoded(lower.masked(square, hidden))
-        start = noise(key, 0, masked.shape).to(masked.device)
+        square, inside = self.renderer.cut(picture, at), lower.region(at, net.config.side, self.model)
+        heard = self._heard(row, rows)
+        readings = heard[0, : net.config.conditions.lips].double().cpu().numpy()
         reference = self._reference(n)
+        wanted = reference.bent(square, at, readings)
+        masked, other = (self.renderer.latent(part) for part in self._given(wanted, inside, at, reference))
+        start = noise(key, 0, masked.shape).to(masked.device)
+        context = net.conditions.token(heard, self._places(landmarks, at))
         kept = self._kept(square, inside, start)
-        latent = paint(net, start, masked, reference, context, steps=renderer.steps, kept=kept)
+        latent = paint(net, start, masked, other, context, steps=self.renderer.steps, kept=kept)
         drawn = image(((net.first_stage.decode(latent)[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
-        weight = softened(inside, renderer.window)
-        made = square.copy()
-        made[renderer.window] = drawn
-        if renderer.progressive:
-            mixed = square + (made.astype(np.float32) - square) * weight[..., None]
-            self.last = renderer.encoded(np.rint(mixed).astype(np.uint8))
+        weight, made = softened(inside, window), square.copy()
+        made[window] = drawn
+        if self.renderer.progressive:
+            mixed = np.rint(square + (made.astype(np.float32) - square) * weight[..., None]).astype(np.uint8)
+            self.last = replace(wanted, square=mixed)
         return laid(made, weight * np.float32(share), at, picture)
 
-    def _reference(self, n: int) -> Float[Tensor, "1 c y x"]:
+    def _reference(self, n: int) -> Held:
         anchored = self.renderer.anchor and n % self.renderer.anchor == 0
         return self.last if self.renderer.progressive and n and not anchored else self.first
+
+    def _given(self, wanted: Held, inside: np.ndarray, at: lower.Place, reference: Held) -> tuple[Rgb, Rgb]:
+        """What the denoiser sees of the frame, and of the reference."""
+        config = self.renderer.networks.config
+        window, (rows, columns) = config.pixels, config.pixels
+        hidden = inside if config.painting.hidden == "region" else lower.band(at, config.side, self.model)
+        masked = lower.masked(wanted.square, hidden)[window].copy()
+        if not config.painting.bends:
+            return masked, reference.square[window]
+        bend.sketched(masked, wanted.places, config.side, (columns.start, rows.start))
+        return masked, reference.like(wanted, window)
 
     def _kept(self, square: UInt8[np.ndarray, "s s 3"], inside: np.ndarray, start: Tensor) -> Kept | None:
         net = self.renderer.networks
         if net.config.painting.predicts == "clean":  # it sees what surrounds the region, and is laid over it
             return None
-        where = torch.from_numpy(lower.stays(inside[self.renderer.window], net.config.first_stage.factor)).float()
-        return Kept(self.renderer.encoded(square), where[None, None].to(start.device), lambda _: start)
+        window = net.config.pixels
+        where = torch.from_numpy(lower.stays(inside[window], net.config.first_stage.factor)).float()
+        return Kept(self.renderer.latent(square[window]), where[None, None].to(start.device), lambda _: start)
 
-    def _context(self, landmarks: Points, at: Place, row: Tensor, rows: Tensor) -> Float[Tensor, "1 1 c"]:
-        renderer, net = self.renderer, self.renderer.networks
-        conditions, told = net.config.conditions, net.config.painting.landmarks
-        heard = net.conditions.heard(windowed(rows[None].to(renderer.device).float(), conditions))
-        if number := conditions.lips:
-            readings = renderer.gain * heard[:, :number]
-            if renderer.lips == "motion":
-                expression = row[FACE_MESH.slice("expression")].float()
-                readings = (expression @ self.readings)[None].to(heard.device)
-            heard = torch.cat([readings, heard[:, number:]], 1)
-        places = None
-        if told:
-            places = torch.from_numpy(lower.places68(landmarks, at)[list(told)])[None].float().to(heard.device)
-        return net.conditions.token(heard, places)
+    def _heard(self, row: Tensor, rows: Tensor) -> Float[Tensor, "1 w"]:
+        """What is made of the sound, with the readings of the lips that are to be painted."""
+        renderer, conditions = self.renderer, self.renderer.networks.conditions
+        heard = conditions.heard(windowed(rows[None].to(renderer.device).float(), conditions.config))
+        number = conditions.config.lips
+        if not number:
+            return heard
+        told = renderer.gain * heard[:, :number]
+        if renderer.lips == "motion":
+            told = renderer.readings(row)[None].to(heard.device)
+        return torch.cat([told, heard[:, number:]], 1)
+
+    def _places(self, landmarks: Points, at: lower.Place) -> Float[Tensor, "1 p 2"] | None:
+        told = self.renderer.networks.config.painting.landmarks
+        if not told:
+            return None
+        return torch.from_numpy(lower.places68(landmarks, at)[list(told)])[None].float().to(self.renderer.device)
 
 
 def _in_shot(painter: Painter, shot: Shot, n: int, row: Tensor, rows: Tensor, key: int) -> Rgb:
@@ -280,39 +287,3 @@ def _landmarks(portrait: Portrait) -> Callable[[int, Tensor], Points]:
         return points + np.array([left, top, 0.0])
 
     return posed
-
-
-def softened(inside: np.ndarray, window: tuple[slice, slice]) -> Float32[np.ndarray, "s s"]:
-    """Weight of what is painted: 1 well inside the region and the window, falling to 0 at their edges."""
-    side = inside.shape[0]
-    sigma = FEATHER * side
-    reach = int(3 * sigma)
-    there = np.zeros((side, side), np.float32)
-    there[window] = inside[window]
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    core = cv2.erode(there, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return np.minimum(cv2.GaussianBlur(core, (2 * reach + 1, 2 * reach + 1), sigma), 1) * there
-
-
-def laid(made: UInt8[np.ndarray, "s s 3"], weight: Float32[np.ndarray, "s s"], at: Place, picture: Rgb) -> Rgb:
-    """``picture`` with the square ``made`` laid over it where ``weight`` says; elsewhere the same bit for bit."""
-    side = made.shape[0]
-    rows, columns = np.nonzero(weight)
-    if not len(rows):
-        return picture
-    matrix = at.square.to_picture(side)
-    ends = np.array([[x, y, 1] for x in (columns.min(), columns.max() + 1) for y in (rows.min(), rows.max() + 1)])
-    corners = ends @ matrix.T
-    low = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, picture.shape[1::-1])
-    high = np.clip(np.ceil(corners.max(0)).astype(int) + 2, 0, picture.shape[1::-1])
-    if np.any(high <= low):
-        return picture
-    matrix[:, 2] -= low
-    size = (int(high[0] - low[0]), int(high[1] - low[1]))
-    over = cv2.warpAffine(made, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    share = cv2.warpAffine(weight, matrix, size, flags=cv2.INTER_LINEAR)[..., None]
-    out = picture.copy()
-    box = (slice(low[1], high[1]), slice(low[0], high[0]))
-    was = picture[box]
-    out[box] = np.rint(was + (over.astype(np.float32) - was) * share).astype(np.uint8)
-    return out

@@ -24,7 +24,7 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
     weights: Path,
     steps: int = STEPS,
     reference: Source | None = None,
-    progressive: bool = True,
+    progressive: bool = False,
     anchor: int = ANCHOR,
     lips: str = "heard",
     size: int = 512,
