@@ -1,15 +1,21 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from vivavoce.data.codes import extract, load
 from vivavoce.errors import InputError
+from vivavoce.face import upright
+from vivavoce.face.upright import Square
 from vivavoce.media.read import read_source
 from vivavoce.motion.space import IMPLICIT, Motion
 from vivavoce.nets.lia import Lia, LiaConfig
+from vivavoce.nets.lia_start import start_as_source
 from vivavoce.registry import load as load_system
+from vivavoce.render.aligned import image
+from vivavoce.render.detail import finer
 from vivavoce.render.implicit import ImplicitRenderer
 from vivavoce.system import Drive
 from vivavoce.systems import ifmdm
@@ -92,8 +98,6 @@ def test_a_driver_is_followed_relatively_or_as_it_is(networks, source, tmp_path,
 
 
 def test_codes_of_a_recording_are_read_and_kept(networks, tmp_path, monkeypatch):
-    import numpy as np
-
     from vivavoce.data import codes
     from vivavoce.data.clips import Recording
     from vivavoce.data.prepare import Prepared
@@ -123,3 +127,25 @@ def test_sizes_that_cannot_be_are_refused():
         Lia(LiaConfig(size=100))
     with pytest.raises(ValueError, match="orthogonal directions"):
         Lia(replace(LiaConfig(), multiplier=0.02))
+
+
+def test_detail_that_networks_cannot_see_is_the_portraits(networks, source):
+    lia = Lia(networks.config)
+    start_as_source(lia)  # and moves nothing
+    for level in lia.synthesis.levels:
+        for conv in (level.flow.tell, level.flow.local):
+            torch.nn.init.zeros_(conv.weight)
+    lia = lia.plain()
+    large, own = (ImplicitRenderer(lia, crop=True, size=side) for side in (256, 64))
+    portrait = large.portrait(source)
+    assert portrait.cache["detail"].shape == (256, 256, 3)
+    shown = drawn(large, portrait, portrait.reference)[0].float()
+    coarse = torch.nn.functional.interpolate(
+        drawn(own, own.portrait(source), portrait.reference).float(), 256, mode="bicubic"
+    )[0]
+    square = Square(*portrait.cache["squares"][0].tolist())
+    true = torch.from_numpy(upright.cut(image(source[0]), square, 256)).movedim(-1, 0).float()
+    fine = [finer(one.movedim(0, -1).clamp(0, 255).byte().numpy(), 64)[64:192, 64:192] for one in (true, shown, coarse)]
+    alike = [np.corrcoef(fine[0].ravel(), one.ravel())[0, 1] for one in fine[1:]]
+    assert alike[0] > 0.7  # the grid of LIA stretches pictures by one pixel in 64
+    assert alike[1] < 0.3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -120,12 +120,12 @@ def _drawn(whole: System, plain: Renderer | None, source: UInt8[Tensor, "1 3 s s
         portrait = whole.renderer.portrait(source)
     watched = Watched(whole.renderer.space, drawing=whole.renderer)
     pieces = (torch.zeros(whole.clock.sample(n + 1) - whole.clock.sample(n)) for n in range(frames))
-    index = 0
+    index, rows = 0, deque[Tensor]()
     for clip in replace(whole, renderer=watched).stream(portrait, pieces):
-        rows = torch.cat(watched.rows)  # of this clip: the renderer keeps up with the motion
+        rows.extend(torch.cat(watched.rows) if watched.rows else ())  # motion of more frames may come than are drawn
         watched.rows.clear()
-        for picture, row in zip(clip.rgb, rows, strict=True):
-            compared = index % EVERY == 0
+        for picture in clip.rgb:
+            compared, row = index % EVERY == 0, rows.popleft()
             other = _redrawn(plain, portrait, row) if compared and plain is not None else None
             yield Drawn(_upright(picture), other, compared)
             index += 1

@@ -1,12 +1,16 @@
-"""The implicit renderer: networks that know no face paint an upright square, which is laid back over the picture."""
+"""The implicit renderer: networks that know no face paint an upright square, which is laid back over the picture.
+
+Where the square is larger than what the networks paint, the portrait's own finer detail is carried along.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from vivavoce.errors import InputError
@@ -15,12 +19,14 @@ from vivavoce.face.upright import Square
 from vivavoce.motion.space import IMPLICIT, MotionSpace
 from vivavoce.nets.lia import Appearance, Lia
 from vivavoce.nets.lia_quick import prepared
-from vivavoce.render.aligned import crop, found_faces, framed, image, scaled, through_standing, warnings
+from vivavoce.render.aligned import crop, found_faces, framed, image, scaled, tensor, through_standing, warnings
+from vivavoce.render.detail import finer, laid
 from vivavoce.render.footage import mirrored
 from vivavoce.system import Drive, Frames, Portrait, Source
 from vivavoce.timeline import Span
 
 SQUARE = (2.0, -0.1, True)  # side over the face's extent, shift down the face, turned upright: of what is redrawn
+FINEST = 512  # pixels; largest side of a square with detail of its own
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,8 @@ class ImplicitRenderer:
         """Prepare a picture, or a video that keeps its own frames around and under the drawn face.
 
         The cache holds the ``pictures`` drawn into, the ``squares`` [s 4] in their pixels and, of the first frame, the
-        appearance that is moved: ``latent`` and ``features 0`` ... A video lends its frames; the face drawn into each
-        is the first frame's.
+        appearance that is moved: ``latent``, ``features 0`` ... and the ``detail`` [s s 3] that the networks cannot
+        see, if there is any. A video lends its frames; the face drawn into each is the first frame's.
 
         Raises:
             InputError: there is no face, or not the one asked for.
@@ -75,6 +81,8 @@ class ImplicitRenderer:
             pictures = torch.stack([scaled(frame, scale) for frame in source])
             ratios = pictures.shape[3] / source.shape[3], pictures.shape[2] / source.shape[2]
             squares = [square.scaled(*ratios) for square in squares]
+        finest = round(self.size or self.side if self.crop else largest * scale)
+        sharp = upright.cut(image(pictures[0]), squares[0], max(self.side, min(FINEST, finest)))
         appearance, code = self.networks.seen(self._signed(crops[:1]))
         appearance = prepared(self.networks, appearance)
         codes = torch.cat([code.cpu(), *(self.watched(some) for some in crops[1:].split(8))])
@@ -82,6 +90,7 @@ class ImplicitRenderer:
             "pictures": pictures,
             "squares": torch.tensor([[s.x, s.y, s.side, s.turn] for s in squares], dtype=torch.float64),
             "latent": appearance.latent,
+            "detail": torch.from_numpy(finer(sharp, self.side)),
             **{f"features {n}": one for n, one in enumerate(appearance.features)},
         }
         return Portrait(source, codes, cache, warnings(squares))
@@ -110,18 +119,25 @@ class ImplicitRenderer:
         for drive in drives:
             first = drive.motion.span.start
             for rows in drive.motion.rows.split(self.batch):
-                drawn = self.painted(appearance, rows)
+                drawn = self._painted(appearance, rows, cache["detail"].numpy())
                 shown = range(first, first + len(rows))
                 rgb = torch.stack([self._framed(portrait, one, n) for one, n in zip(drawn, shown, strict=True)])
                 yield Frames(Span(first, first + len(rows)), rgb)
                 first += len(rows)
 
-    def painted(self, appearance: Appearance, rows: Float[Tensor, "t d"]) -> UInt8[Tensor, "t 3 s s"]:
+    def _painted(
+        self, appearance: Appearance, rows: Float[Tensor, "t d"], detail: Float32[np.ndarray, "s s 3"]
+    ) -> UInt8[Tensor, "t 3 s s"]:
         """Squares of one person moving; on the CPU."""
         latent, features = (appearance.latent.expand(len(rows), -1), appearance.features)
         spread = Appearance(latent, tuple(one.expand(len(rows), -1, -1, -1) for one in features))
-        picture = self.networks(spread, rows.to(self.device)).picture
-        return ((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+        made = self.networks(spread, rows.to(self.device))
+        picture = ((made.picture.clamp(-1, 1) + 1) * 127.5).cpu()
+        if detail.shape[0] == self.side:
+            return picture.round().to(torch.uint8)
+        parts = picture.movedim(1, -1), made.flow, made.mask[:, 0]
+        each = zip(*(part.float().cpu().numpy() for part in parts), strict=True)
+        return torch.stack([tensor(laid(*one, detail)) for one in each])
 
     def _framed(self, portrait: Portrait, drawn: UInt8[Tensor, "3 s s"], n: int) -> UInt8[Tensor, "3 _h _w"]:
         at = mirrored(n, len(portrait.source))
