@@ -148,4 +148,4 @@ def test_detail_that_networks_cannot_see_is_the_portraits(networks, source):
     fine = [finer(one.movedim(0, -1).clamp(0, 255).byte().numpy(), 64)[64:192, 64:192] for one in (true, shown, coarse)]
     alike = [np.corrcoef(fine[0].ravel(), one.ravel())[0, 1] for one in fine[1:]]
     assert alike[0] > 0.7  # the grid of LIA stretches pictures by one pixel in 64
-    assert alike[1] < 0.3
+    assert alike[1] < 0.5
