@@ -110,7 +110,10 @@ def _reenact(command: argparse.ArgumentParser) -> None:
     command.add_argument("driving", type=Path, help="video of the person to move like; its sound is kept")
     _output(command)
     command.add_argument(
-        "--system", default="reenact", metavar="NAME", help="what follows it: reenact (default), if-mdm or liveportrait"
+        "--system",
+        default="reenact",
+        metavar="NAME",
+        help="what follows it: reenact (default), if-mdm, tgdm or liveportrait",
     )
     command.add_argument(
         "--relative",
@@ -132,6 +135,7 @@ def _reenact(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--multiplier", type=number(0.0, 3.0), metavar="X", help="of the whole movement (liveportrait; default: 1)"
     )
+    command.add_argument("--steps", type=whole(1, 1000), metavar="N", help="calls of the painter per frame (tgdm)")
     command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to compute (default: auto)")
     command.set_defaults(seed=0)  # nothing in it is left to chance
     _imported(command)
@@ -217,16 +221,18 @@ def _painted(command: argparse.ArgumentParser) -> None:
         "--progressive",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="paint each frame after the one before (difftalk; default: yes)",
+        help="paint each frame after the one before (difftalk; default: no)",
     )
     command.add_argument(
         "--anchor",
         type=whole(0, 100_000),
         metavar="N",
-        help="go back to the reference every N frames, 0 for never (difftalk; default: 50)",
+        help="with --progressive, go back to the reference every N frames, 0: never (difftalk; default: 50)",
     )
     command.add_argument(
-        "--lips", choices=("heard", "motion"), help="who says how lips move: DiffTalk (default) or moda (difftalk)"
+        "--lips",
+        choices=("heard", "motion"),
+        help="whose lips: moda's motion (default) or what DiffTalk hears (difftalk)",
     )
 
 

@@ -22,6 +22,7 @@ from vivavoce.motion.track import NOISE, POSE_TAPS, REACH
 from vivavoce.render.surface import normals
 
 Rgb = UInt8[np.ndarray, "h w 3"]
+Rgbs = Sequence[UInt8[np.ndarray, "_h _w 3"]]  # of any sizes
 CALIBRATION = 50  # frames of a video from which identity and texture are estimated
 TEXTURES = 4  # of those, the frames whose texture is read: the ones that show the face best
 _TURNED = 15.0  # degrees of yaw or pitch at which a frame counts 1/e for who somebody is
@@ -69,7 +70,7 @@ def follow(pictures: Iterable[Rgb], face: Morphable, tracker: FaceTracker | None
     return smoothed(_held(chain(first, seen), fit(*known[0], face, person), face, person))
 
 
-def recognised(pictures: Sequence[Rgb], landmarks: Float[np.ndarray, "t 478 3"], face: Morphable) -> Person:
+def recognised(pictures: Rgbs, landmarks: Float[np.ndarray, "t 478 3"], face: Morphable) -> Person:
     """Who is in all these pictures."""
     identity = who(landmarks, face)
     found = [posed(points, identity, face) for points in landmarks]
@@ -115,7 +116,7 @@ def posed(landmarks: Points, identity: Float[np.ndarray, " i"], face: Morphable)
     )
 
 
-def painted(pictures: Sequence[Rgb], found: Sequence[Coefficients], face: Morphable) -> Float[np.ndarray, " l"]:
+def painted(pictures: Rgbs, found: Sequence[Coefficients], face: Morphable) -> Float[np.ndarray, " l"]:
     """Texture of the person in all pictures: what is left of their colours without the light."""
     looks, gram, wanted = face.texture.reshape(len(face.texture), -1), 0.0, 0.0
     for picture, one in zip(pictures, found, strict=True):

@@ -42,6 +42,9 @@ class TgdmConfig:
     # "noise": of the table. "clean": the output added to the known picture is the clean one, on straight paths.
     predicts: str = "noise"
     steps: int = 1000  # of the noise table, which is linear
+    # Pixels at the top, bottom, left and right of the square that are never painted, nor looked at in the source: a
+    # smaller picture is quicker to paint.
+    margins: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -54,13 +57,27 @@ class TgdmConfig:
             )
         if self.first_stage is not None and self.first_stage.latent != self.painter.latent:
             raise ValueError(f"a painter of {self.painter.latent} channels for latents of {self.first_stage.latent}")
-        if self.side % (self.factor * self.painter.multiple):
-            raise ValueError(f"pictures of {self.side} are no multiple of {self.factor * self.painter.multiple}")
+        if (unit := self.factor * self.painter.multiple) and any(inner % unit or inner < unit for inner in self.inner):
+            raise ValueError(f"pictures of {self.inner} pixels are no multiple of {unit}")
+        if min(self.margins) < 0 or self.inner[0] != self.inner[1]:
+            raise ValueError(f"what is painted is no square within the picture: margins are {self.margins}")
 
     @property
     def factor(self) -> int:
         """Pixels along one side of a latent pixel."""
         return 1 if self.first_stage is None else self.first_stage.factor
+
+    @property
+    def inner(self) -> tuple[int, int]:
+        """Height and width of what is painted, in pixels."""
+        top, bottom, left, right = self.margins
+        return self.side - top - bottom, self.side - left - right
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the square that are painted."""
+        top, bottom, left, right = self.margins
+        return slice(top, self.side - bottom), slice(left, self.side - right)
 
     @property
     def table(self) -> Diffusion:
@@ -74,7 +91,7 @@ class TgdmConfig:
         first = values.get("first_stage")
         stage = None if first is None else restored(FirstStageConfig, first)
         rest = {name: values[name] for name in ("side", "predicts", "steps")}
-        return cls(**parts, first_stage=stage, **rest)
+        return cls(**parts, first_stage=stage, margins=tuple(values["margins"]), **rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +192,7 @@ def source_of(picture: Rgb, drawn: Rendered) -> Float[Tensor, "6 s s"]:
 
 def coefficients(face: Coefficients, side: int) -> Float[Tensor, " k"]:
     """What blocks are told of a face in a picture ``side`` wide; far-off fits are cut."""
-    return torch.from_numpy(np.clip(face.vector(side), -5, 5)).float()
+    return torch.from_numpy(np.clip(face.vector(float(side)), -5, 5)).float()
 
 
 def _located(drawn: Rendered) -> list[np.ndarray]:

@@ -31,9 +31,10 @@ from vivavoce.render.textured import render
 
 FOLDER = "VIVAVOCE_FITTED"
 FRAMES = 30  # of a clip that are fitted, evenly apart
+CANDIDATES = 3  # frames that the source is chosen from
 SHARE = 0.5  # a speaker with n frames is met n ** SHARE times as often as one with a single frame
 TINT, MISJUDGED = 0.25, 0.1  # deviations of the logarithm of light: of what sources are tinted by, of the light's fit
-AROUND, FACE, FEATURE = 0.15, 1.0, 2.0  # weights: beside the face, on it, and added in the middle of mouth and eyes
+AROUND, FACE, FEATURE = 0.02, 0.3, 6.0  # weights: beside the face, on it, and added in the middle of mouth and eyes
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +93,15 @@ class Pair:
 
 
 def some(found: Sequence[Fitted], count: int, rng: np.random.Generator, *, mirror: bool = True) -> list[Pair]:
-    """``count`` pairs by chance; half of them seen in a mirror."""
+    """``count`` pairs by chance; half of them seen in a mirror.
+
+    Of some frames the one whose head is turned most alike is the source: what is hidden in it nobody can paint.
+    """
     pairs = []
     for n in rng.choice(len(found), count, p=_chances(tuple(found))):
-        source, target = (int(k) for k in rng.choice(len(found[n]), 2, replace=False))
+        target, *among = (int(k) for k in rng.choice(len(found[n]), min(1 + CANDIDATES, len(found[n])), replace=False))
+        turns = [found[n].face(k, mirrored=False).rotation for k in (target, *among)]
+        source = among[int(np.argmin([np.square(turn - turns[0]).sum() for turn in turns[1:]]))]
         pairs.append(Pair(found[n], source, target, mirrored=mirror and bool(rng.random() < 0.5)))
     return pairs
 

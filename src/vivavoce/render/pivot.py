@@ -29,6 +29,7 @@ RINGS = ((1.0, 1.0), (1.12, 1.0), (1.3, 0.95), (1.55, 0.7), (1.85, 0.3), (2.2, 0
 BORDER = 0.12  # share of the picture's side over which nothing is carried at its border, so that it can be put back
 _LIT = (0.4, 2.5)  # how much darker or brighter a swapped face may become by the target's light
 _EDGE, _SOFT = 0.03, 0.012  # of a swapped face's mask: how far inside it ends, and its softness, face widths
+_BROWS = (0.03, 0.11)  # how far down the texture a swapped face fades in: above the brows hair is the target's matter
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +74,21 @@ def exchanged(
         before = render(replace(wanted, light=source.light), bases, side)
         ratio = np.clip((drawn.picture + 0.02) / (before.picture + 0.02), *_LIT)
         carried = np.clip(carried * cv2.GaussianBlur(ratio, (0, 0), side / 64), 0, 255)
-    share = inside(drawn.mask, wanted.scale)[..., None]
+    share = inside(drawn, wanted.scale)[..., None]
     known = np.rint(target + (carried - target.astype(np.float32)) * share).astype(np.uint8)
     return Pivot(known, drawn, 1 - share[..., 0])
 
 
-def inside(mask: np.ndarray, scale: float) -> Float32[np.ndarray, "s s"]:
-    """Weight of a swapped face over the picture: 1 well within its ``mask``, 0 at its edge and beyond."""
+def inside(drawn: Rendered, scale: float) -> Float32[np.ndarray, "s s"]:
+    """Weight of a swapped face over the picture: 1 well within it, 0 at its edge, high on its forehead and beyond."""
     reach = max(1, round(_EDGE * scale))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    whole = _filled(mask)
+    whole = _filled(drawn.mask)
     core = cv2.erode(whole, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     soft = cv2.GaussianBlur(core, (2 * reach + 1, 2 * reach + 1), max(0.5, _SOFT * scale))
-    return (np.minimum(soft, 1) * whole).astype(np.float32)
+    low, high = _BROWS
+    below = np.where(drawn.mask, smoothstep((drawn.at[..., 1] - low) / (high - low)), 1.0)
+    return (np.minimum(soft, 1) * whole * below).astype(np.float32)
 
 
 def _filled(mask: np.ndarray) -> Float32[np.ndarray, "s s"]:

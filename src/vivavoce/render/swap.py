@@ -130,12 +130,12 @@ class Swapper:
 
     def _fitted(self, picture: Rgb, landmarks: Points, box: Box, person: Person | None) -> Coefficients:
         found = fit(box.cut(picture), landmarks - [box.left, box.top, 0], self.bases, person)
-        return found.framed(1.0, -box.left, -box.top)
+        return found.framed(1.0, float(-box.left), float(-box.top))
 
     def _put_in(self, target: Rgb, box: Box, theirs: Coefficients, share: float) -> Rgb:
         """``target`` with the source's face doing in the ``box`` what the face ``theirs`` does."""
         brush, cut = self.brush, box.cut(target)
-        wanted = swapped(brush.face, theirs.framed(1.0, box.left, box.top))
+        wanted = swapped(brush.face, theirs.framed(1.0, float(box.left), float(box.top)))
         pivot = exchanged(brush.picture, brush.face, cut, wanted, self.bases)
         made = brush.painted(pivot, wanted)
         if share < 1:

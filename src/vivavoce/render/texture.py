@@ -28,6 +28,7 @@ from vivavoce.nets.tgdm import Sight, Tgdm, coefficients, shown, signed, source_
 from vivavoce.render.aligned import found_faces, framed, image, scaled, tensor, warnings
 from vivavoce.render.likeness import reference_rows
 from vivavoce.render.pivot import Pivot, Rgb, reenacted
+from vivavoce.render.surface import smoothstep
 from vivavoce.render.textured import render
 from vivavoce.sampling.paths import noise
 from vivavoce.sampling.texturing import MOST_GUIDANCE, MOST_STEPS, paint
@@ -36,6 +37,7 @@ from vivavoce.timeline import Span
 
 SQUARE = (2.0, -0.1, False)  # side over the face's extent, shift down the face, turned upright: of what is painted
 FINEST = 768  # pixels; largest side at which a portrait is carried
+FADE = 0.08  # share of the painted window over which changes fade out at its edges
 NOISE = 6, 0  # seed and place of the noise that all pictures start from, so that nothing flickers
 _VIDEO = "this portrait is a video; it is painted from the picture in which the face is turned least"
 
@@ -130,7 +132,7 @@ class Brush:
         small, there = resized(picture, self.side), self.small(face)
         with torch.inference_mode():
             source = source_of(small, render(there, self.bases, self.side))[None].to(self.device)
-            self.textures = tuple(networks.painter.textures(source))
+            self.textures = tuple(networks.painter.textures(self._windowed(source)))
 
     @property
     def device(self) -> torch.device:
@@ -152,19 +154,18 @@ class Brush:
         return np.clip(np.rint(pivot.known + (made - pivot.known) * share), 0, 255).astype(np.uint8)
 
     def _made(self, pivot: Pivot, wanted: Coefficients) -> Float[np.ndarray, "s s 3"]:
-        """The whole picture, of the pivot's size, in [0, 255] but for rounding."""
+        """The whole picture, of the pivot's size, about [0, 255]: what is known, and the change that painting makes."""
         net, side = self.networks, pivot.known.shape[0]
         with torch.inference_mode():
             sight = self._sight(pivot, wanted)
             start = noise(*NOISE, sight.known.shape).to(self.device)
             latent = paint(net, start, sight, steps=self.steps, guidance=self.guidance)
+            before = net.decode(sight.known)
             drawn = net.decode(latent)
-            if net.config.predicts == "clean":
-                drawn = drawn - net.decode(sight.known)
-            found = (127.5 * drawn[0]).permute(1, 2, 0).float().cpu().numpy()
-        if net.config.predicts == "clean":
-            return pivot.known + resized(found, side)
-        return resized(np.clip(found + 127.5, 0, 255), side)
+            found = (127.5 * (drawn - before)[0]).permute(1, 2, 0).float().cpu().numpy()
+        change = np.zeros((self.side, self.side, 3), np.float32)
+        change[net.config.window] = found * edge(found.shape[0], net.config.margins)
+        return pivot.known + resized(change, side)
 
     def _sight(self, pivot: Pivot, wanted: Coefficients) -> Sight:
         side, there = self.side, self.small(wanted, pivot.known.shape[0])
@@ -173,7 +174,21 @@ class Brush:
             pivot = Pivot(resized(pivot.known, side), drawn, resized(pivot.kept, side))
         told = (signed(pivot.known), shown(pivot), coefficients(there, side))
         known, planes, face = (one[None].to(self.device) for one in told)
-        return self.networks.sight(known, planes, face, self.textures)
+        return self.networks.sight(self._windowed(known), self._windowed(planes), face, self.textures)
+
+    def _windowed(self, maps: Float[Tensor, "b c s s"]) -> Float[Tensor, "b c w w"]:
+        rows, columns = self.networks.config.window
+        return maps[..., rows, columns]
+
+
+def edge(side: int, margins: tuple[int, int, int, int]) -> Float[np.ndarray, "s s 1"]:
+    """How much of a change in a window of ``side`` pixels shows: it fades out where the picture goes on beyond."""
+    away = np.arange(side) + 0.5
+    top, bottom, left, right = (
+        smoothstep(one / (FADE * side)) if margin else np.ones(side)
+        for one, margin in zip((away, away[::-1], away, away[::-1]), margins, strict=True)
+    )
+    return ((top * bottom)[:, None] * (left * right)[None, :])[..., None]
 
 
 def resized(picture: np.ndarray, side: int) -> np.ndarray:

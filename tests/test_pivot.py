@@ -1,0 +1,127 @@
+"""What a face painter starts from: pictures carried by the mesh, and faces put into others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vivavoce.face import upright
+from vivavoce.face.fitting import fit
+from vivavoce.face.morphable import Morphable, recombine, swapped
+from vivavoce.face.track import FaceTracker
+from vivavoce.media.read import read_image
+from vivavoce.nets.tgdm import coefficients, shown, source_of
+from vivavoce.render.pivot import exchanged, field, inside, reenacted
+from vivavoce.render.textured import render
+
+ASSETS = Path(__file__).parents[1] / "assets"
+SIDE = 192
+
+
+@cache
+def sitter():
+    """A square with a face in it, and the face."""
+    picture = np.ascontiguousarray(read_image(ASSETS / "demo_portrait.jpg")[0].permute(1, 2, 0).numpy())
+    points = FaceTracker().faces(picture)[0].landmarks.astype(np.float64)
+    square = replace(upright.around(points, 2.0, -0.1, False), turn=0.0)
+    cut = upright.cut(picture, square, SIDE)
+    there = (points - [square.x, square.y, 0]) * (SIDE / square.side) + [SIDE / 2, SIDE / 2, 0]
+    return cut, fit(cut, there, Morphable.pretrained())
+
+
+def test_a_face_that_does_the_same_leaves_the_picture_as_it_is():
+    picture, face = sitter()
+    pivot = reenacted(picture, face, face, Morphable.pretrained())
+    assert np.abs(pivot.known.astype(int) - picture).mean() < 0.3
+    assert pivot.kept.max() == 0
+
+
+def test_a_moved_face_is_carried_and_the_border_stays():
+    _, face = sitter()
+    bases, move = Morphable.pretrained(), np.array([6.0, -4.0])
+    moved = replace(face, translation=face.translation + move)
+    where = field(bases.landmarks(face), bases.landmarks(moved), SIDE)
+    x, y = np.rint(moved.translation).astype(int)
+    np.testing.assert_allclose(where[y, x], [x - move[0], y - move[1]], atol=0.05)
+    still = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), 2)
+    off = np.abs(where - still).max(2)
+    assert max(off[0].max(), off[-1].max(), off[:, 0].max(), off[:, -1].max()) < 0.1
+    assert off.max() < 7
+
+
+def test_the_mouth_opens_and_the_eyes_stay():
+    picture, face = sitter()
+    bases = Morphable.pretrained()
+    opening = bases.expression[:, 14, 1] - bases.expression[:, 13, 1]
+    wanted = replace(face, expression=face.expression + 3 * opening / np.linalg.norm(opening))
+    before, after = bases.landmarks(face), bases.landmarks(wanted)
+    assert after[14, 1] - after[13, 1] > before[14, 1] - before[13, 1] + 2
+    change = np.abs(reenacted(picture, face, wanted, bases).known.astype(int) - picture).mean(2)
+    mouth = before[[13, 14, 61, 291], :2].mean(0).astype(int)
+    brow = before[[105, 334], :2].mean(0).astype(int)
+    around = (slice(mouth[1] - 8, mouth[1] + 9), slice(mouth[0] - 8, mouth[0] + 9))
+    above = (slice(brow[1] - 8, brow[1] + 1), slice(brow[0] - 8, brow[0] + 9))
+    assert change[around].mean() > 4 * change[above].mean()
+
+
+def test_a_swapped_face_changes_nothing_beside_itself():
+    picture, face = sitter()
+    bases = Morphable.pretrained()
+    other = np.ascontiguousarray(255 - picture[:, ::-1])
+    theirs = replace(face, translation=np.array([SIDE - 1 - face.translation[0], face.translation[1]]))
+    pivot = exchanged(picture, face, other, swapped(face, theirs), bases)
+    outside = pivot.kept == 1
+    assert np.array_equal(pivot.known[outside], other[outside])
+    assert outside.mean() > 0.5
+    assert np.abs(pivot.known.astype(int) - other)[pivot.kept < 0.1].mean() > 20
+
+
+def test_the_targets_light_is_taken_over_unless_it_is_not_wanted():
+    picture, face = sitter()
+    bases = Morphable.pretrained()
+    dark = replace(face, light=face.light * 0.6)
+    grey = np.full_like(picture, 128)
+    lit, plain = (exchanged(picture, face, grey, swapped(face, dark), bases, relit=one) for one in (True, False))
+    face_only = lit.kept < 0.05
+    ratio = lit.known[face_only].mean() / plain.known[face_only].mean()
+    assert ratio == pytest.approx(0.6, abs=0.06)
+    same = exchanged(picture, face, grey, swapped(face, face), bases)
+    assert np.abs(same.known.astype(int) - plain.known)[face_only].mean() < 1
+
+
+def test_a_faces_mask_has_no_holes_and_leaves_the_hair():
+    _, face = sitter()
+    bases = Morphable.pretrained()
+    drawn = render(face, bases, SIDE)
+    share = inside(drawn, face.scale)
+    points = bases.landmarks(face)[:, :2].astype(int)
+    for inner in (1, 4, 98, 327, 13, 50, 280):  # nose, its sides, lips, cheeks
+        assert share[points[inner][1], points[inner][0]] > 0.99
+    assert share[points[10][1] + 1, points[10][0]] < 0.1  # below the hair
+    assert share[~drawn.mask].max() <= 1
+    assert share[0].max() == 0
+
+
+def test_planes_are_in_range_and_say_where_the_face_is():
+    picture, face = sitter()
+    bases = Morphable.pretrained()
+    pivot = reenacted(picture, face, recombine(face, face), bases)
+    planes, seen = shown(pivot), source_of(picture, pivot.drawn)
+    assert planes.shape == (8, SIDE, SIDE)
+    assert seen.shape == (6, SIDE, SIDE)
+    assert planes.abs().max() <= 1
+    assert seen.abs().max() <= 1
+    mask = pivot.drawn.mask
+    assert bool((planes[5].numpy() == mask).all())
+    assert planes[3:5, ~mask].abs().max() == 0
+    left, right = (
+        planes[3][mask & (np.arange(SIDE)[None] * np.ones((SIDE, 1)) == x)].median()
+        for x in (round(face.translation[0]) - 20, round(face.translation[0]) + 20)
+    )
+    assert left < right
+    numbers = coefficients(replace(face, expression=face.expression + 100), SIDE)
+    assert numbers.abs().max() == 5

@@ -1,0 +1,96 @@
+"""TGDM's recipe at toy size: it stops, resumes to the same numbers, learns both tasks, and writes what can be read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+
+from vivavoce.nets.tgdm import SEEN, Tgdm, TgdmConfig
+from vivavoce.recipes import RECIPES, tgdm_toy
+from vivavoce.recipes.tgdm import TgdmTask, psnr, small
+from vivavoce.train import loop
+from vivavoce.train.loop import fit, load, run
+from vivavoce.train.state import read_checkpoint
+
+
+class StopError(Exception):
+    pass
+
+
+def short(steps: int):
+    return replace(load("toy-tgdm"), steps=steps, warm_up=1, judge_every=0, save_minutes=0.0)
+
+
+def test_a_short_run_stops_and_resumes_to_the_same_weights(tmp_path):
+    def report(step, figures):
+        assert figures["of_known"] > 0
+        if step == 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        fit(short(4), out=tmp_path, report=report)
+    assert read_checkpoint(tmp_path / loop.CHECKPOINT)[0].step == 2
+    resumed, whole = (
+        task.players()["painter"].state_dict() for task in (fit(short(4), out=tmp_path, resume=True), fit(short(4)))
+    )
+    assert all(torch.equal(value, whole[key]) for key, value in resumed.items())
+
+
+def test_it_begins_with_what_is_known_and_learns_both_tasks():
+    recipe = replace(load("toy-tgdm"), steps=60, judge_every=0, ema=0.0)
+    before = recipe.task().judge()
+    assert before["gain"] == pytest.approx(0, abs=1e-4)
+    assert before["swapped_gain"] == pytest.approx(0, abs=1e-4)
+    after = fit(recipe).judge()
+    assert after["gain"] > 0.3
+    assert after["swapped_gain"] > 0.3
+
+
+def test_weights_are_written_with_their_figures_and_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "load", lambda _: short(2))
+    run("toy-tgdm", tmp_path)
+    found = Tgdm.load(tmp_path)
+    assert found.config == TgdmConfig(tgdm_toy.PAINTER, tgdm_toy.STAGE, tgdm_toy.SIDE, "clean")
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert set(card["kept_out"]) == {"psnr", "gain", "swapped_psnr", "swapped_gain"}
+    assert card["parameters"] == sum(p.numel() for p in found.painter.parameters())
+
+
+def test_painters_that_tell_noise_are_trained_too():
+    painter = replace(tgdm_toy.PAINTER, fold=1, patch=2)
+    task = TgdmTask(TgdmConfig(painter, None, tgdm_toy.SIDE, "noise"), None, lambda: tgdm_toy.pretend(2, rng()))
+    (objective,) = task.objectives(tgdm_toy.pretend(4, rng()), torch.Generator().manual_seed(0))
+    assert float(objective.loss.detach()) == pytest.approx(1, abs=0.1)  # nothing is told yet, and noise has variance 1
+    objective.loss.backward()
+    assert task.net.painter.last.weight.grad.abs().max() > 0
+    assert set(task.judge()) == {"psnr", "gain", "swapped_psnr", "swapped_gain"}
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_drawn_pairs_are_pairs():
+    batch = tgdm_toy.pretend(6, rng())
+    assert batch.drawn.shape == (6, SEEN, 32, 32)
+    kept = batch.drawn[:, SEEN - 1].amax((1, 2))
+    assert kept.tolist() == [1, 1, 1, 0, 0, 0]
+    beside = (batch.drawn[:3, SEEN - 1] == 1)[:, None].expand(-1, 3, -1, -1)
+    assert torch.equal(batch.known[:3][beside], batch.truth[:3][beside])
+    assert psnr(batch.truth, batch, torch.ones(6, dtype=torch.bool)) > 70
+    assert psnr(batch.truth, batch, torch.zeros(6, dtype=torch.bool)) == 0
+    assert len(fields(batch)) == 6
+
+
+def test_the_variants_differ_in_what_they_say():
+    found = {name: load(name) for name in RECIPES if name.startswith("tgdm")}
+    assert set(found) == {"tgdm", "tgdm-no-texture", "tgdm-untold", "tgdm-paper"}
+    assert all(name == recipe.name for name, recipe in found.items())
+    assert small().steps == found["tgdm-untold"].steps
+    paper = found["tgdm-paper"].task
+    with torch.device("meta"):
+        assert paper().net.config.predicts == "noise"

@@ -1,0 +1,138 @@
+"""The tgdm system on small random weights: the stream's promises, drives and options as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tgdm_weights import written
+
+from vivavoce.cli import main
+from vivavoce.errors import InputError
+from vivavoce.face.track import FaceTracker
+from vivavoce.media.read import read_image, read_source
+from vivavoce.media.write import write_video
+from vivavoce.motion.edit import Edit
+from vivavoce.registry import load
+from vivavoce.render.texture import TextureRenderer, resized
+from vivavoce.system import Clip
+from vivavoce.systems.driven import driven
+from vivavoce.timeline import Clock, Span
+
+ASSETS = Path(__file__).parents[1] / "assets"
+PHOTO = ASSETS / "demo_portrait.jpg"
+FRAME = 640
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("weights"))
+
+
+def sound(frames: int) -> torch.Tensor:
+    return 0.1 * torch.randn(FRAME * frames, generator=torch.Generator().manual_seed(1))
+
+
+def speak(folder, pieces, seed=3, **options) -> torch.Tensor:
+    system = load("tgdm", weights=folder, crop=True, size=128, steps=1, **options)
+    return torch.cat([clip.rgb for clip in system.stream(read_source(PHOTO), pieces, seed=seed)])
+
+
+def test_any_chunking_gives_the_same_frames_and_latency_is_what_is_declared(folder):
+    whole = speak(folder, [sound(12)])
+    assert whole.shape == (12, 3, 128, 128)
+    assert torch.equal(speak(folder, sound(12).split(1700)), whole)
+    given = 0
+
+    def drip():
+        nonlocal given
+        for piece in sound(40).split(FRAME):
+            given += 1
+            yield piece
+
+    system = load("tgdm", weights=folder, crop=True, size=128, steps=1)
+    first = next(system.stream(read_source(PHOTO), drip(), seed=3))
+    assert given == system.latency
+    assert torch.equal(first.rgb[0], speak(folder, [sound(40)])[0])
+
+
+def test_seed_sound_and_options_count(folder):
+    whole = speak(folder, [sound(6)])
+    assert not torch.equal(whole, speak(folder, [sound(6)], seed=4))
+    assert not torch.equal(whole, speak(folder, [sound(6)], emotion="very happy"))
+    assert not torch.equal(whole, speak(folder, [sound(6)], guidance_face=3.0))
+    assert not torch.equal(whole, speak(folder, [sound(6)], edit=Edit(pose_scale=0.0)))
+    looking = driven(load("tgdm", weights=folder, crop=True, size=128, steps=1), PHOTO, ("pose",))
+    assert not torch.equal(
+        whole, torch.cat([clip.rgb for clip in looking.stream(read_source(PHOTO), [sound(6)], seed=3)])
+    )
+
+
+def test_beside_the_square_the_portrait_stays_as_it_is(folder):
+    system = load("tgdm", weights=folder, steps=1, size=300)
+    source = read_source(PHOTO)
+    portrait = system.portrait(source)
+    clips = torch.cat([clip.rgb for clip in system.stream(portrait, [sound(3)])])
+    x, y, side, _ = portrait.cache["square"].tolist()
+    assert side <= 301
+    still = portrait.cache["picture"]
+    assert clips.shape[1:] == still.shape
+    beside = torch.ones(still.shape[1:], dtype=torch.bool)
+    half = side / 2 + 1
+    beside[max(0, int(y - half)) : int(y + half) + 1, max(0, int(x - half)) : int(x + half) + 1] = False
+    assert beside.any()
+    assert bool((clips == still)[:, :, beside].all())
+    assert not torch.equal(clips[0], still)
+
+
+def test_reenacting_follows_the_driver(folder, tmp_path):
+    photo = read_image(PHOTO, long_side=320)
+    photo = photo[:, :, : photo.shape[2] // 2 * 2, : photo.shape[3] // 2 * 2]
+    film = tmp_path / "film.mp4"
+    sway = torch.cat([photo.roll(2 * n, 3) for n in range(8)])
+    write_video(film, [Clip(Span(0, 8), sway, torch.zeros(FRAME * 8))], Clock())
+    out = tmp_path / "out.mp4"
+    line = ["reenact", str(PHOTO), str(film), "-o", str(out), "--crop", "--size", "128", "--json"]
+    mine = [*line, "--system", "tgdm", "--weights", str(folder), "--steps", "1"]
+    assert main([*mine]) == 0
+    assert out.exists()
+    assert main([*mine, "--steps", "0"]) == 2
+    assert main([*mine, "--region", "lips"]) == 2
+
+
+def test_a_portrait_that_moves_is_painted_from_its_plainest_picture(folder):
+    renderer = load("tgdm", weights=folder, steps=1).renderer
+    assert isinstance(renderer, TextureRenderer)
+    photo = read_image(PHOTO, long_side=320)
+    portrait = renderer.portrait(torch.cat([photo, photo.flip(3)]))
+    assert any("video" in warning for warning in portrait.warnings)
+    assert len(portrait.source) == 1
+    points = portrait.cache["landmarks"].numpy()
+    found = FaceTracker().faces(portrait.cache["cut"].numpy())[0].landmarks
+    assert np.abs(points - found)[:, :2].mean() < 3
+
+
+def test_squares_are_resized_without_shifts():
+    ramp = np.tile(np.linspace(0, 1, 64, dtype=np.float32)[None, :, None], (64, 1, 3))
+    there = resized(resized(ramp, 256), 64)
+    assert np.abs(there - ramp)[4:-4, 4:-4].max() < 0.01
+    assert resized(ramp, 64) is ramp
+
+
+def test_what_cannot_be_used_is_refused(folder, tmp_path, capsys):
+    with pytest.raises(InputError, match="needs weights to be given"):
+        load("tgdm")
+    with pytest.raises(InputError, match="no tgdm weights"):
+        load("tgdm", weights=tmp_path)
+    with pytest.raises(InputError, match="1 to 500 steps"):
+        load("tgdm", weights=folder, steps=501)
+    with pytest.raises(InputError, match="guidance of the face"):
+        load("tgdm", weights=folder, guidance_face=6.0)
+    with pytest.raises(InputError, match="emotion"):
+        load("tgdm", weights=folder, emotion="xyzzy")
+    speech, out = str(ASSETS / "demo_speech.wav"), str(tmp_path / "o.mp4")
+    assert main(["animate", str(PHOTO), speech, "-o", out, "--system", "tgdm", "--json"]) == 2
+    assert "weights" in json.loads(capsys.readouterr().out)["error"]
