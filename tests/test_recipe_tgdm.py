@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from vivavoce.nets.tgdm import SEEN, Tgdm, TgdmConfig
-from vivavoce.recipes import RECIPES, tgdm_toy
-from vivavoce.recipes.tgdm import TgdmTask, psnr, small
+from vivavoce.recipes import RECIPES, tgdm, tgdm_toy
+from vivavoce.recipes.tgdm import TgdmTask, psnr
 from vivavoce.train import loop
 from vivavoce.train.loop import fit, load, run
 from vivavoce.train.state import read_checkpoint
@@ -22,7 +22,7 @@ class StopError(Exception):
 
 
 def short(steps: int):
-    return replace(load("toy-tgdm"), steps=steps, warm_up=1, judge_every=0, save_minutes=0.0)
+    return replace(tgdm_toy.toy(), steps=steps, warm_up=1, judge_every=0, save_minutes=0.0)
 
 
 def test_a_short_run_stops_and_resumes_to_the_same_weights(tmp_path):
@@ -41,7 +41,7 @@ def test_a_short_run_stops_and_resumes_to_the_same_weights(tmp_path):
 
 
 def test_it_begins_with_what_is_known_and_learns_both_tasks():
-    recipe = replace(load("toy-tgdm"), steps=60, judge_every=0, ema=0.0)
+    recipe = replace(tgdm_toy.toy(), steps=60, judge_every=0, ema=0.0)
     before = recipe.task().judge()
     assert before["gain"] == pytest.approx(0, abs=1e-4)
     assert before["swapped_gain"] == pytest.approx(0, abs=1e-4)
@@ -66,7 +66,9 @@ def test_painters_that_tell_noise_are_trained_too():
     (objective,) = task.objectives(tgdm_toy.pretend(4, rng()), torch.Generator().manual_seed(0))
     assert float(objective.loss.detach()) == pytest.approx(1, abs=0.1)  # nothing is told yet, and noise has variance 1
     objective.loss.backward()
-    assert task.net.painter.last.weight.grad.abs().max() > 0
+    gradient = task.net.painter.last.weight.grad
+    assert gradient is not None
+    assert gradient.abs().max() > 0
     assert set(task.judge()) == {"psnr", "gain", "swapped_psnr", "swapped_gain"}
 
 
@@ -87,10 +89,11 @@ def test_drawn_pairs_are_pairs():
 
 
 def test_the_variants_differ_in_what_they_say():
-    found = {name: load(name) for name in RECIPES if name.startswith("tgdm")}
-    assert set(found) == {"tgdm", "tgdm-no-texture", "tgdm-untold", "tgdm-paper"}
-    assert all(name == recipe.name for name, recipe in found.items())
-    assert small().steps == found["tgdm-untold"].steps
-    paper = found["tgdm-paper"].task
+    found = {name: load(name).name for name in RECIPES if "tgdm" in name}
+    assert all(name == own for name, own in found.items())
+    assert set(found) == {"tgdm", "tgdm-no-texture", "tgdm-untold", "tgdm-paper", "toy-tgdm"}
+    assert tgdm.small().steps == tgdm.untold().steps == tgdm.without_textures().steps
     with torch.device("meta"):
-        assert paper().net.config.predicts == "noise"
+        task = tgdm.paper().task()
+    assert isinstance(task, TgdmTask)
+    assert task.net.config.predicts == "noise"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from vivavoce.nets.tgdm import Tgdm, TgdmConfig
 from vivavoce.sampling.texturing import guided, paint
 
 
-def asked(batch: int = 2, **changes: object):
+def asked(batch: int = 2, **changes: Any):
     """A painter that does something, and what it can be given."""
     torch.manual_seed(1)
     config = replace(PAINTER, **changes)

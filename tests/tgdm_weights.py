@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -12,16 +13,16 @@ from vivavoce.nets.textures import PainterConfig, TextureAttention, Told
 from vivavoce.nets.tgdm import Tgdm, TgdmConfig
 from vivavoce.nets.vae import FirstStageConfig
 
-STAGE = FirstStageConfig(
-    kind="kl", width=8, multiples=(1,), blocks=1, attention=False, groups=4, fold=4, direct=True
-)
+Net = TypeVar("Net", bound=nn.Module)
+
+STAGE = FirstStageConfig(kind="kl", width=8, multiples=(1,), blocks=1, attention=False, groups=4, fold=4, direct=True)
 PAINTER = PainterConfig(
     fold=4, width=8, multiples=(1, 2), blocks=1, attention=(1,), head=8, embedding=16, groups=4, patch=2, dropout=0.0
 )
 TINY = TgdmConfig(PAINTER, STAGE, 256, "clean")
 
 
-def awake(net: nn.Module, size: float = 0.05) -> nn.Module:
+def awake(net: Net, size: float = 0.05) -> Net:
     """Layers that begin as 0 do something."""
     for module in net.modules():
         if isinstance(module, Told):
@@ -40,6 +41,6 @@ def tiny(config: TgdmConfig = TINY) -> Tgdm:
     return net.eval().requires_grad_(False)
 
 
-def written(folder: Path, **changes: object) -> Path:
+def written(folder: Path, **changes: Any) -> Path:
     tiny(replace(TINY, painter=replace(PAINTER, **changes))).save(folder, "# for tests\n")
     return folder

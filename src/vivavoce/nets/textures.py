@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -154,6 +155,11 @@ def halving(widths: list[int]) -> nn.ModuleList:
     return nn.ModuleList(nn.Conv2d(low, high, 3, stride=2, padding=1) for low, high in pairwise(widths))
 
 
+def listed(modules: nn.Module) -> list[nn.Module]:
+    """What is in a list of layers that is itself in one."""
+    return list(cast("nn.ModuleList", modules))
+
+
 def folded(config: PainterConfig) -> int:
     """Channels of the source once its squares are channels."""
     return config.source * (config.fold * config.patch) ** 2
@@ -213,7 +219,7 @@ class Painter(nn.Module):
         left = list[Tensor]()
         for level, blocks in enumerate(self.down):
             h = self._looked(self.look_down, level, h, textures, seen)
-            for block in blocks:
+            for block in listed(blocks):
                 h = block(h, told)
                 left.append(h)
             if level < len(self.halves):
@@ -223,7 +229,7 @@ class Painter(nn.Module):
         h = self.middle[1](h, told)
         for step, blocks in enumerate(self.up):
             level = len(self.up) - 1 - step
-            for block in blocks:
+            for block in listed(blocks):
                 h = block(torch.cat([h, left.pop()], 1), told)
             h = self._looked(self.look_up, level, h, textures, seen)
             if level:

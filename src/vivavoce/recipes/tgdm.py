@@ -163,8 +163,9 @@ def small(name: str = "tgdm", painter: PainterConfig = PAINTER, *, steps: int = 
     @cache
     def whole() -> tuple[TgdmConfig, FirstStage]:
         stage = first_stage(os.environ.get(STAGE, "runs/difftalk-first-stage"))
-        margins = tuple(stage.config.factor * edge for edge in MARGINS)
-        return TgdmConfig(painter, stage.config, 64 * stage.config.factor, "clean", margins=margins), stage
+        factor, (top, bottom, left, right) = stage.config.factor, MARGINS
+        margins = (factor * top, factor * bottom, factor * left, factor * right)
+        return TgdmConfig(painter, stage.config, 64 * factor, "clean", margins=margins), stage
 
     def data(seed: int) -> Callable[[int], Faces]:
         learned = clips()[0]
