@@ -1,21 +1,25 @@
 """How well lower faces of people never seen in training are painted, against simple rivals; and what it costs.
 
-    VIVAVOCE_DATA=DATA VIVAVOCE_MOTION=CLIPS python bench/difftalk.py WEIGHTS [--frames 40] [--clips 19]
+    VIVAVOCE_DATA=DATA VIVAVOCE_MOTION=CLIPS python bench/difftalk.py WEIGHTS [--frames 20] [--clips 19]
 
-Every clip's first frames are painted with their own speech, seeing each frame without its lower half and one later
-frame of the clip as the reference. The mouth is a square of 0.52 face widths of the upright 256 x 256 crop. Landmarks
-are tracked on what is painted and, alike, on the truth.
+Every clip's first frames are painted with their own speech, seeing each frame without its lower half and, as the
+reference, the later frame that shows most of the mouth, which is how the system chooses one of a film. The mouth is a
+square of 0.52 face widths of the upright 256 x 256 crop. Landmarks are tracked on what is painted and, alike, on the
+truth.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import islice, repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,15 +40,18 @@ from vivavoce.nets.unet import UNet
 from vivavoce.nets.vae import FirstStage
 from vivavoce.registry import load as load_system
 from vivavoce.render.aligned import image, tensor
-from vivavoce.render.latent import LatentRenderer, Painter
+from vivavoce.render.latent import LatentRenderer, Painter, shows
 from vivavoce.render.mesh import MeshRenderer
 from vivavoce.render.repaint import softened
+from vivavoce.sampling.painting import paint
 from vivavoce.speech.encoder import PhoneEncoder
-from vivavoce.system import Portrait
-from vivavoce.timeline import Clock
+from vivavoce.system import Features, Portrait
+from vivavoce.systems import moda
+from vivavoce.timeline import Clock, Span
 
 Rgb = np.ndarray
 SIDE = 256
+APART = 4  # frames between those painted and the first that may be the reference
 LIPS = [*OUTER_LIPS, *INNER_LIPS]
 
 
@@ -57,6 +64,7 @@ class Take:
     at: np.ndarray  # which frames of the clip they are
     reference: tuple[Rgb, np.ndarray, Tensor]  # a later frame, the landmarks in it and its motion
     speech: Tensor  # features of every frame of the clip
+    motion: Tensor  # what the generator of moda makes of them
 
     def square(self, picture: Rgb, n: int) -> Rgb:
         """The upright crop of frame ``n``."""
@@ -87,39 +95,52 @@ class Figures:
 def takes(split: str, clips: int, frames: int) -> Iterator[Take]:
     """Talking clips of ``split``."""
     files = {one.name: one.path for one in recordings(Path(os.environ["VIVAVOCE_DATA"]), split=split)}
-    encoder, clock = PhoneEncoder.pretrained(), Clock()
+    encoder, clock, generator = PhoneEncoder.pretrained(), Clock(), moda.assemble().generator
     found = (load(file) for file in sorted(Path(os.environ["VIVAVOCE_MOTION"]).glob("*.npz")))
     chosen = (one for one in found if one.split == split and one.kind == "talking" and one.name in files)
     for clip in islice(chosen, clips):
         seen = np.flatnonzero(clip.valid)
-        at, later = seen[:frames], int(seen[-1])
+        at = seen[:frames]
+        later = int(max(seen[frames + APART :], key=lambda n: shows(clip.landmarks[n].astype(np.float64))))
         pictures = list(islice(read_video(files[clip.name], clock.fps), later + 1))
         motion = torch.from_numpy(clip.rows[later])
         reference = (image(pictures[later]), clip.landmarks[later].astype(np.float64), motion)
         with torch.inference_mode():
             heard = torch.cat([f.rows for f in encoder.features(clock, [torch.from_numpy(clip.audio)])])
-        yield Take(clip, [image(pictures[n]) for n in at], at, reference, heard)
+            still = Portrait(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), motion[None], {})
+            spoken = generator.drives(still, [Features(Span(0, len(heard)), heard)], seed=0)
+            moving = torch.cat([drive.motion.rows for drive in spoken])
+        yield Take(clip, [image(pictures[n]) for n in at], at, reference, heard, moving)
 
 
 def around(speech: Tensor, frame: int, net: DiffTalk) -> Tensor:
-    """Features around a frame; silence outside the clip."""
+    """Features around a frame, as the system hears them; silence outside the clip."""
     before, after = reach(net.config.conditions)
-    at = torch.arange(frame - before, frame + after + 1)
+    ahead = min(after, waited())
+    at = torch.arange(frame - before, frame + after + 1).clamp(max=frame + ahead)
     there = (at >= 0) & (at < len(speech))
     return speech[torch.where(there, at, 0)] * there[:, None]
 
 
-def painted(take: Take, net: DiffTalk, speech: Tensor, **options: object) -> list[Rgb]:
-    """Frames with what is painted."""
-    renderer = LatentRenderer(MeshRenderer(), net, lambda audio: Heard(audio, 0), **options)  # pyright: ignore[reportArgumentType]
+@cache
+def waited() -> int:
+    """Frames that the system hears ahead."""
+    return moda.assemble().generator.lookahead
+
+
+def painted(take: Take, net: DiffTalk, heard: Take | None = None, *, true: bool = False, **options: Any) -> list[Rgb]:
+    """Frames with what is painted of what another take says (or its own), or with the true lips."""
+    renderer = LatentRenderer(MeshRenderer(), net, lambda audio: Heard(audio, 0), **options)
+    said = heard or take
+    rows = torch.from_numpy(take.clip.rows) if true else said.motion
     with torch.inference_mode():
         held = renderer.held(*take.reference).tensors()
         cache = {f"reference.{name}": one for name, one in held.items()}
         painter = Painter(renderer, Portrait(tensor(take.reference[0])[None], torch.zeros(1, 48), cache))
         made = []
         for n, (frame, picture) in enumerate(zip(take.at, take.pictures, strict=True)):
-            row, points = torch.from_numpy(take.clip.rows[frame]), take.clip.landmarks[frame]
-            made.append(painter.painted(picture, points, n, row, around(speech, int(frame), net), 7))
+            row, points = rows[min(int(frame), len(rows) - 1)], take.clip.landmarks[frame]
+            made.append(painter.painted(picture, points, n, row, around(said.speech, int(frame), net), 7))
     return made
 
 
@@ -204,23 +225,22 @@ def _tracked(squares: list[Rgb]) -> np.ndarray:
 def qualities(net: DiffTalk, given: argparse.Namespace) -> list[str]:
     """Rows of the table."""
     some = list(takes(given.split, given.clips, given.frames))
-    others = [*some[1:], some[0]]
-    fixed = {"progressive": False}
+    steps = given.steps[0]
+    own = partial(painted, net=net, steps=steps)
     ways: dict[str, Callable[[int], list[Rgb]]] = {
         "truth": lambda n: [some[n].square(p, k) for k, p in enumerate(some[n].pictures)],
         "(a) the reference's lower face": lambda n: filled(some[n]),
-        "(c) the first stage alone": lambda n: recoded(some[n], net),
-        **{
-            f"painted, {steps} steps": lambda n, s=steps: painted(some[n], net, some[n].speech, steps=s)
-            for steps in given.steps
-        },
-        "painted, another's speech": lambda n: painted(some[n], net, others[n].speech, steps=given.steps[0]),
-        "painted, reference fixed": lambda n: painted(some[n], net, some[n].speech, steps=given.steps[0], **fixed),
-        "painted, true lips": lambda n: painted(some[n], net, some[n].speech, steps=given.steps[0], lips="motion"),
         "(b) the mesh renderer": lambda n: meshed(some[n]),
+        "(c) the first stage alone": lambda n: recoded(some[n], net),
+        **{f"painted, {k} steps": lambda n, k=k: painted(some[n], net, steps=k) for k in given.steps},
+        "painted, another's speech": lambda n: own(some[n], heard=some[n - 1]),
+        "painted, lips as heard": lambda n: own(some[n], lips="heard"),
+        "painted, lips as heard, another's speech": lambda n: own(some[n], heard=some[n - 1], lips="heard"),
+        "painted, progressive": lambda n: own(some[n], progressive=True),
+        "painted, true lips": lambda n: own(some[n], true=True),
     }
     rows = []
-    for name, way in ways.items():
+    for name, way in ((name, way) for name, way in ways.items() if re.search(given.ways or "", name)):
         figures = Figures([], [], [], [], [], [])
         for n, take in enumerate(some):
             made = way(n)
@@ -233,15 +253,17 @@ def qualities(net: DiffTalk, given: argparse.Namespace) -> list[str]:
 
 
 def costs(net: DiffTalk) -> list[str]:
-    """Processor seconds of one frame, one thread."""
+    """Processor seconds of one frame, one thread: denoising alone, and what comes before and after it."""
     top, bottom, left, right = net.config.painting.window
     maps, factor = (bottom - top, right - left), net.config.first_stage.factor
-    x, given, told = (torch.zeros(1, 3, *maps), torch.zeros(1, 6, *maps), torch.zeros(1, 1, net.config.unet.context))
+    x, told = torch.zeros(1, 3, *maps), torch.zeros(1, 1, net.config.unet.context)
     picture = torch.zeros(1, 3, factor * maps[0], factor * maps[1])
-    step = _cpu(lambda: net.unet(x, torch.zeros(1), given, told))
     around_it = 2 * _cpu(lambda: net.first_stage.encode(picture)) + _cpu(lambda: net.first_stage.decode(x))
-    rows = [f"| ours, {n} steps | {n * step + around_it:.2f} |" for n in (200, 50, 8, 4, 1)]
-    return [*rows, f"| of which a step | {step:.3f} |"]
+    rows = [
+        f"| ours, {n} steps | {_cpu(lambda n=n: paint(net, x, x, x, told, steps=n), 1 if n > 8 else 5):.3f} |"
+        for n in (200, 50, 8, 4, 2, 1)
+    ]
+    return [*rows, f"| ours, two pictures to latents and one back | {around_it:.3f} |"]
 
 
 def published_costs() -> list[str]:
@@ -273,11 +295,12 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--frames", type=int, default=40)
+    parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--clips", type=int, default=19)
     parser.add_argument("--split", default="heldout")
-    parser.add_argument("--steps", type=int, nargs="+", default=[4, 1, 8])
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--only", choices=("quality", "cost"))
+    parser.add_argument("--ways", help="only rows whose names have this (a pattern)")
     parser.add_argument("--published", action="store_true", help="also what the published sizes cost")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "difftalk.md")
     given = parser.parse_args()

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 
+import difftalk_weights
 import keypoint_weights
 import pytest
 import speech_models
@@ -102,6 +103,19 @@ def test_the_speech_model_of_the_folder_is_counted(tmp_path):
     counted = sum(value.numel() for value in speech_models.tensors().values()) - speech_models.WIDTH
     assert sum(part.parameters for part in parts) == counted
     assert all(part.frames == 10 for part in parts)
+
+
+def test_painting_is_counted_with_what_is_painted_from(tmp_path):
+    found = describe("difftalk", difftalk_weights.written(tmp_path))
+    net, parts = difftalk_weights.made(), {part.name: part for part in found.parts}
+    assert parts["denoiser"].parameters == sum(p.numel() for p in net.unet.parameters())
+    stages = [parts[f"first stage: to {what}"] for what in ("latents", "pictures")]
+    assert sum(part.parameters for part in stages) == sum(p.numel() for p in net.first_stage.parameters())
+    assert stages[0].calls == 2  # what is hidden, and the reference
+    assert {"phone encoder", "motion: motion out", "speech and landmarks"} <= parts.keys()
+    assert all(part.gflop > 0 for part in stages)
+    with pytest.raises(InputError, match="no difftalk weights"):
+        describe("difftalk", tmp_path / "nothing")
 
 
 def test_people_read_a_table(published, monkeypatch, capsys):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -59,8 +58,8 @@ def test_seed_sound_and_options_count(folder):
     whole = speak(folder, [sound(8)])
     assert not torch.equal(whole, speak(folder, [sound(8)], seed=4))
     assert not torch.equal(whole, speak(folder, [sound(8).flip(0)]))
-    assert not torch.equal(whole, speak(folder, [sound(8)], progressive=False))
-    assert not torch.equal(whole, speak(folder, [sound(8)], lips="motion"))
+    assert not torch.equal(whole, speak(folder, [sound(8)], progressive=True))
+    assert not torch.equal(whole, speak(folder, [sound(8)], lips="heard"))
 
 
 def test_a_film_is_dubbed_from_the_command_line(folder, tmp_path):
@@ -71,7 +70,7 @@ def test_a_film_is_dubbed_from_the_command_line(folder, tmp_path):
     write_video(film, [Clip(Span(0, 10), sway, torch.zeros(FRAME * 10))], Clock())
     line = ["dub", str(film), str(ASSETS / "demo_speech.wav"), "-o", str(out), "--length", "video", "--json"]
     mine = [*line, "--system", "difftalk", "--weights", str(folder), "--steps", "2", "--anchor", "5"]
-    assert main([*mine, "--no-progressive", "--reference", str(ASSETS / "demo_portrait.jpg")]) == 0
+    assert main([*mine, "--progressive", "--reference", str(ASSETS / "demo_portrait.jpg")]) == 0
     before, after = (torch.stack(list(read_video(path, 25))) for path in (film, out))
     assert after.shape == before.shape
     off = (before.float() - after.float()).abs().mean((0, 1))
@@ -80,12 +79,21 @@ def test_a_film_is_dubbed_from_the_command_line(folder, tmp_path):
     assert main([*mine, "--steps", "0"]) == 2
 
 
-def test_weights_that_cannot_speak_are_refused(folder, tmp_path, capsys):
-    with pytest.raises(InputError, match="needs weights to be given"):
-        load("difftalk")
+def test_an_anchor_needs_something_to_hold(folder):
+    with pytest.raises(InputError, match="is for --progressive"):
+        load("difftalk", weights=folder, anchor=5)
+    assert load("difftalk", weights=folder, anchor=5, progressive=True).renderer.anchor == 5
+
+
+def test_the_packaged_weights_are_the_default():
+    made = load("difftalk", crop=True, size=128)
+    assert made.renderer.networks.config.painting.bends
+    assert made.renderer.steps == 1
+    assert made.renderer.lips == "motion"
+
+
+def test_weights_that_cannot_speak_are_refused(tmp_path):
     with pytest.raises(InputError, match="no difftalk weights"):
         load("difftalk", weights=tmp_path)
     with pytest.raises(InputError, match="the phone encoder gives"):
         load("difftalk", weights=written(tmp_path, features=29))
-    assert main(["bench", "--system", "difftalk", "--json"]) == 2
-    assert "weights" in json.loads(capsys.readouterr().out or "{}").get("error", "weights")

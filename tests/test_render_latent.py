@@ -14,16 +14,20 @@ from difftalk_weights import made
 
 from vivavoce.errors import InputError
 from vivavoce.face import lower
+from vivavoce.face.mesh import Pose, rotation_matrix
 from vivavoce.face.model import FaceModel
-from vivavoce.face.track import FaceTracker
+from vivavoce.face.track import Face, FaceTracker
 from vivavoce.media.read import read_image
+from vivavoce.motion import lips
 from vivavoce.motion.space import FACE_MESH, Motion
 from vivavoce.motion.surrounded import Heard
 from vivavoce.nets.talk_conditions import reach
+from vivavoce.render import latent
 from vivavoce.render.aligned import image
 from vivavoce.render.latent import LatentRenderer, Painter
 from vivavoce.render.mesh import MeshRenderer
 from vivavoce.render.repaint import softened
+from vivavoce.render.shots import Shot
 from vivavoce.system import Drive, FilmRenderer, Portrait
 from vivavoce.timeline import Span
 
@@ -38,7 +42,7 @@ def hear(audio: torch.Tensor) -> Heard:
 
 
 def renderer(**options) -> LatentRenderer:
-    return LatentRenderer(MeshRenderer(size=256), made(), hear, **{"steps": 2, **options})
+    return LatentRenderer(MeshRenderer(size=256), made(), hear, **{"steps": 2, "lips": "heard", **options})
 
 
 class Swaying:
@@ -169,6 +173,20 @@ def test_a_picture_of_the_person_can_be_the_reference():
     )
     with pytest.raises(InputError, match="picture given as the reference"):
         renderer(reference=np.zeros((64, 64, 3), np.uint8)).filmed(Swaying())
+
+
+def test_the_reference_of_a_film_is_seen_from_the_front_with_parted_lips(monkeypatch):
+    model, picture = FaceModel.pretrained(), image(still())
+    parted = np.tensordot(lips.opening(model).numpy(), model.expression, 1)
+    parted *= 0.06 / (parted[14, 1] - parted[13, 1])  # face widths
+
+    def shot(parts: float, turned: float, seen: float = 1.0) -> Shot:
+        pose = Pose(150.0, rotation_matrix(np.array([turned, 0.0, 0.0])), np.array([200.0, 200.0, 0.0]))
+        return Shot(picture, pose.apply(model.mean + parts * parted), seen)
+
+    found = [shot(0, 0), shot(1, 30), shot(1, 2), shot(1, 0, seen=0.3), shot(0.2, 0)]
+    monkeypatch.setattr(latent, "shots", lambda *_: iter(found))
+    assert latent._telling(Swaying(), Face(found[0].landmarks.astype(np.float32))) is found[2]
 
 
 def test_lips_can_follow_the_motion():

@@ -88,6 +88,20 @@ def test_no_more_is_pulled_than_is_declared():
     assert Surrounded(Echo(), 4, 1).lookahead == 2  # the generator's own
 
 
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=8), st.integers(0, 4), st.integers(0, 6))
+@settings(deadline=None, max_examples=40)
+def test_what_is_not_waited_for_is_as_the_last_that_is(sizes, waits, after):
+    around, whole = Surrounded(Echo(), 2, after, waits), Surrounded(Echo(), 2, min(waits, after))
+    assert around.lookahead == whole.lookahead == max(2, min(waits, after))
+    found, short = (
+        torch.cat([one.heard(drive.audio).rows for drive in one.drives(PORTRAIT, given_in(sizes), seed=7)])
+        for one in (around, whole)
+    )
+    assert found.shape[1] == 2 + 1 + after
+    assert torch.equal(found[:, : short.shape[1]], short)
+    assert torch.equal(found[:, short.shape[1] :], short[:, -1:].expand(-1, after - min(waits, after), -1))
+
+
 @pytest.mark.parametrize(("one", "two"), [(1, 2), (3, 3 + 2**33)])
 def test_the_key_follows_from_the_seed(one, two):
     around = Surrounded(Echo(), 1, 1)

@@ -24,22 +24,26 @@ from vivavoce.motion.chunks import STEPS, ChunkGenerator, Hush
 from vivavoce.motion.codes import CodeModel
 from vivavoce.motion.conditions import Conditions
 from vivavoce.motion.generate import FlowGenerator
+from vivavoce.motion.surrounded import Surrounded
 from vivavoce.motion.windows import NAME as MOTION
 from vivavoce.motion.windows import KeypointFlow, WindowGenerator
 from vivavoce.nets.dit import NAMES, Given
 from vivavoce.nets.dit import Config as CodeConfig
 from vivavoce.nets.lia import Lia, LiaConfig
-from vivavoce.nets.liveportrait import PICTURE, Networks, NetworksConfig, weight_file
+from vivavoce.nets.liveportrait import MADE_BY, PICTURE, Networks, NetworksConfig
+from vivavoce.nets.liveportrait import NAME as NETWORKS
 from vivavoce.nets.mmdit import Config, MMDiT, full
 from vivavoce.render.implicit import ImplicitRenderer
 from vivavoce.render.keypoint import KeypointRenderer
+from vivavoce.render.latent import LatentRenderer
 from vivavoce.sampling.samplers import uniform
 from vivavoce.speech.encoder import PhoneEncoder, channel
 from vivavoce.speech.pretrained import built, described
 from vivavoce.speech.transformer import EDGE, PER_FRAME, SpeechTransformer, TransformerEncoder
 from vivavoce.system import System
-from vivavoce.systems import ifmdm, liveportrait, moda
+from vivavoce.systems import difftalk, ifmdm, liveportrait, moda
 from vivavoce.timeline import Clock
+from vivavoce.weights.systems import weight_file
 
 GIGA = 1e9
 IMPLICIT = LiaConfig(size=512, bounded=True, groups=4, refine=512, fold=8)  # the paper's, its refine block folded
@@ -238,6 +242,29 @@ def _(renderer: ImplicitRenderer) -> Iterator[Part]:
         yield Part("refine block", parameters(net.refine), operations(lambda: net.refine(picture)))
 
 
+@parts_of.register
+def _(generator: Surrounded) -> Iterator[Part]:
+    yield from parts_of(generator.generator)
+
+
+@parts_of.register
+def _(renderer: LatentRenderer) -> Iterator[Part]:
+    net = nothing_in(renderer.networks)
+    stage, talk, (rows, columns) = net.first_stage, net.config.conditions, net.config.pixels
+    picture = torch.empty(1, 3, rows.stop - rows.start, columns.stop - columns.start, device="meta")
+    speech = torch.empty(1, talk.frames, talk.window, talk.features, device="meta")
+    places = torch.empty(1, talk.landmarks, 2, device="meta") if talk.landmarks else None
+    latent, context = stage.encode(picture), net.conditions(speech, places)
+    given, time = torch.cat([latent, latent], 1), torch.empty(1, device="meta")
+    encoder = parameters(stage.encoder) + parameters(stage.quant_conv)
+    decoder = parameters(stage) - encoder
+    yield Part("first stage: to latents", encoder, operations(lambda: stage.encode(picture)), 2)
+    yield Part("first stage: to pictures", decoder, operations(lambda: stage.decode(latent)))
+    yield Part("speech and landmarks", parameters(net.conditions), operations(lambda: net.conditions(speech, places)))
+    work = operations(lambda: net.unet(latent, time, given, context))
+    yield Part("denoiser", parameters(net.unet), work, renderer.steps)
+
+
 def _transformer(
     network: MMDiT, rows: int, heard: int, past: int, generator: FlowGenerator | WindowGenerator
 ) -> Iterator[Part]:
@@ -352,7 +379,7 @@ def _implicit(weights: Path | None) -> System:
 def _renderer(weights: Path | None) -> KeypointRenderer:
     sizes = NetworksConfig()
     if weights is not None:
-        sizes = _read(weight_file(weights), lambda header: NetworksConfig.of(header["config"]))
+        sizes = _read(weight_file(weights, NETWORKS, MADE_BY), lambda header: NetworksConfig.of(header["config"]))
     with torch.device("meta"):
         return KeypointRenderer(Networks(sizes).eval().requires_grad_(False))
 
@@ -369,4 +396,5 @@ SYSTEMS: dict[str, Callable[[Path | None], System]] = {
     "moda-liveportrait": _published,
     "liveportrait": _followed,
     "if-mdm": _implicit,
+    "difftalk": lambda weights: difftalk.assemble(weights=weights),
 }

@@ -96,7 +96,7 @@ def bent(square: Square, was: Places, now: Places, window: tuple[slice, slice]) 
     wide = cv2.resize((shift * scale).reshape(len(y), len(x), 2).astype(np.float32), (width, height))
     own = np.stack(np.meshgrid(np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop)), -1)
     source = own.astype(np.float32) + wide
-    return cv2.remap(square, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(square, source[..., 0], source[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _kernel(a: Float[np.ndarray, "n 2"], b: Float[np.ndarray, "m 2"]) -> Float[np.ndarray, "n m"]:

@@ -27,15 +27,24 @@ class Heard(NamedTuple):
 
 @dataclass(frozen=True)
 class Surrounded(Through):
-    """``generator``, whose drives bring the features from ``before`` frames before each frame to ``after`` after it."""
+    """``generator``, whose drives bring the features from ``before`` frames before each frame to ``after`` after it.
+
+    ``waits`` is how many of those after it are waited for; the others are as the last of these. All, if not said.
+    """
 
     before: int
     after: int
+    waits: int | None = None
 
     @property
     def lookahead(self) -> int:
         """See :class:`vivavoce.system.MotionGenerator`."""
-        return max(self.generator.lookahead, self.after)
+        return max(self.generator.lookahead, self.ahead)
+
+    @property
+    def ahead(self) -> int:
+        """Frames after each one whose features are waited for."""
+        return self.after if self.waits is None else min(self.waits, self.after)
 
     def drives(self, portrait: Portrait, features: Iterable[Features], *, seed: int) -> Iterator[Drive]:
         """See :class:`vivavoce.system.MotionGenerator`; what the rows of audio hold, :meth:`heard` tells."""
@@ -57,13 +66,14 @@ class Surrounded(Through):
                 yield passing.popleft()
 
         for drive in self.generator.drives(portrait, passed(), seed=seed):
-            span, count = drive.motion.span, self.before + 1 + self.after
-            while first + len(held) < span.stop + self.after and pull():
+            span, count = drive.motion.span, self.before + 1 + self.ahead
+            while first + len(held) < span.stop + self.ahead and pull():
                 pass
-            missing = span.stop + self.after - first - len(held)
+            missing = span.stop + self.ahead - first - len(held)
             rows = torch.cat([held, held.new_zeros(max(0, missing), held.shape[1])])
             at = span.start - self.before - first
             around = rows[at : at + len(span) + count - 1].unfold(0, count, 1).transpose(1, 2)
+            around = torch.cat([around, around[:, -1:].expand(-1, self.after - self.ahead, -1)], 1)
             audio = torch.cat([around.flatten(1), around.new_full((len(span), 1), key)], 1)
             held, first = held[len(span) + at :].clone(), first + len(span) + at
             yield Drive(drive.motion, audio)

@@ -148,7 +148,8 @@ class DiffTalkTask:
         """What is painted, the truth, the reference, what the first stage makes of the truth, and the mouth's hill."""
         net, config = self.net, self.net.config
         assert part.frames is not None and part.others is not None and part.places is not None  # noqa: S101, PT018
-        heard, other = net.conditions.heard(windowed(part.speech, config.conditions)), signed(part.others)
+        frames, other, where = signed(part.frames), signed(part.others), part.places
+        heard = net.conditions.heard(windowed(part.speech, config.conditions))
         if config.painting.bends:
             part = bent(part, heard[:, : config.conditions.lips], config)
         latent, hidden, reference = latents(net, part)
@@ -156,9 +157,9 @@ class DiffTalkTask:
         start = torch.randn(latent.shape, generator=torch.Generator().manual_seed(0))
         drawn = net.first_stage.decode(paint(net, start, hidden, reference, context, steps=STEPS))
         top, left = (config.first_stage.factor * edge for edge in config.painting.window[::2])
-        mouth = part.places[:, list(LIPS)] * config.side / 256 - torch.tensor([left, top])
+        mouth = where[:, list(LIPS)] * config.side / 256 - torch.tensor([left, top])
         size = (drawn.shape[2], drawn.shape[3])
-        return drawn, signed(part.frames), other, net.first_stage.decode(latent), hill(mouth, *size)
+        return drawn, frames, other, net.first_stage.decode(latent), hill(mouth, *size)
 
     def export(self, out: Path) -> Mapping[str, Any]:
         """See :class:`vivavoce.train.tasks.Task`."""

@@ -66,7 +66,7 @@ def filmed(film: Film, which: str | int, teeth: tuple[Rgb, Points] | None) -> Po
 
 def frames(portrait: Portrait, film: Film, drives: Iterable[Drive], paint: Paint | None) -> Iterator[Frames]:
     """See :class:`vivavoce.system.Renderer`; ``portrait`` is what :func:`filmed` made of ``film``."""
-    model, person = FaceModel.pretrained(), _person(portrait)
+    model, person = FaceModel.pretrained(), known(portrait)
     footage, mouth = Footage(model, empties=paint is not None), share(FACE_MESH, "lips").double().numpy()
     seen = shots(film, Face(portrait.cache["first"].numpy()), FaceTracker())
 
@@ -113,6 +113,7 @@ def _known(seen: Iterable[Shot], model: FaceModel) -> tuple[Shot, Float[np.ndarr
     return plain, np.stack(points)
 
 
-def _person(portrait: Portrait) -> Calibration:
+def known(portrait: Portrait) -> Calibration:
+    """The person in a film, as :func:`filmed` learned to know them."""
     neutral, eyes, gaze, origin, width = (portrait.cache[f"person.{field.name}"] for field in fields(Calibration))
     return Calibration(neutral.numpy(), eyes.numpy(), gaze.numpy(), origin.numpy(), float(width))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -19,14 +20,16 @@ from torch import Tensor
 from vivavoce.errors import InputError
 from vivavoce.face import bend, lower, upright
 from vivavoce.face.lower import Place
-from vivavoce.face.mesh import Points
+from vivavoce.face.mesh import Points, head_angles, lip_opening
 from vivavoce.face.model import FaceModel
 from vivavoce.face.track import Face, FaceTracker
 from vivavoce.motion import lips
 from vivavoce.motion.space import FACE_MESH, MotionSpace
 from vivavoce.motion.surrounded import Heard
+from vivavoce.motion.track import CALIBRATION
 from vivavoce.nets.difftalk import DiffTalk
 from vivavoce.nets.talk_conditions import windowed
+from vivavoce.render import dubbed
 from vivavoce.render.aligned import image, tensor
 from vivavoce.render.footage import mirrored
 from vivavoce.render.likeness import likeness, named, reference_rows
@@ -41,6 +44,7 @@ from vivavoce.system import Drive, Film, Frames, Portrait, Source
 from vivavoce.timeline import Span
 
 LIPS_FROM = ("heard", "motion")
+_WIDE, _TURNED = 0.07, 60.0  # lip opening in face widths that shows teeth; degrees of head turn that spoil as much
 _REFERENCE = "reference."  # what names of the reference's tensors in the cache begin with
 
 Hear = Callable[[Float[Tensor, "t a"]], Heard]
@@ -53,10 +57,10 @@ class LatentRenderer:
     mesh: MeshRenderer
     networks: DiffTalk = field(compare=False)
     hear: Hear = field(compare=False)  # what the audio of drives says; see vivavoce.motion.surrounded
-    steps: int = 4  # calls of the denoiser a frame
+    steps: int = 1  # calls of the denoiser a frame
     progressive: bool = False  # the frame before is the reference of the next
     anchor: int = 50  # frames after which the reference is the first one again; 0: never
-    lips: str = "heard"  # readings of the lips that are painted: foretold from what is heard, or those of the motion
+    lips: str = "motion"  # readings of the lips that are painted: those of the motion, or foretold from what is heard
     gain: float = 1.0  # of the readings that are foretold
     reference: UInt8[np.ndarray, "h w 3"] | None = field(default=None, compare=False)  # a picture of the same person
 
@@ -99,8 +103,9 @@ class LatentRenderer:
             InputError: as :meth:`portrait`.
         """
         portrait = self.mesh.filmed(film)
-        points = portrait.cache["plain"].numpy()
-        return self._with_reference(portrait, image(portrait.source[0]), points, portrait.reference[0])
+        telling = _telling(film, Face(portrait.cache["first"].numpy()))
+        row = reference_rows(telling.landmarks[None], FaceModel.pretrained(), dubbed.known(portrait))[0]
+        return self._with_reference(portrait, telling.picture, telling.landmarks, torch.from_numpy(row).float())
 
     def follow(self, pictures: Iterable[UInt8[Tensor, "3 h w"]]) -> Iterator[Float[Tensor, "_t d"]]:
         """See :class:`vivavoce.system.Follower`."""
@@ -267,6 +272,21 @@ class Painter:
         if not told:
             return None
         return torch.from_numpy(lower.places68(landmarks, at)[list(told)])[None].float().to(self.renderer.device)
+
+
+def _telling(film: Film, first: Face) -> Shot:
+    """The picture of the film's beginning that shows most of the mouth."""
+    seen = islice(shots(film, first, FaceTracker()), CALIBRATION)
+    return max(seen, key=lambda shot: shot.seen + shows(shot.landmarks))
+
+
+def shows(landmarks: Points) -> float:
+    """How well a face shows what its mouth looks like, up to 1: from the front, lips parted.
+
+    Parted lips can be closed by bending; what closed lips hide cannot be shown.
+    """
+    shape, pose = FaceModel.pretrained().canonical(landmarks)
+    return min(lip_opening(shape), _WIDE) / _WIDE - float(np.abs(head_angles(pose.rotation)).sum()) / _TURNED
 
 
 def _in_shot(painter: Painter, shot: Shot, n: int, row: Tensor, rows: Tensor, key: int) -> Rgb:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vivavoce import weights as packaged
 from vivavoce.errors import InputError
 from vivavoce.motion.edit import Edit
 from vivavoce.motion.surrounded import Surrounded
@@ -15,18 +16,18 @@ from vivavoce.system import Source, System
 from vivavoce.timeline import Clock
 
 NAME = "difftalk"
-STEPS = 4
+STEPS = 1
 ANCHOR = 50
 
 
 def assemble(  # noqa: PLR0913  (one for every option of the command line)
     *,
-    weights: Path,
+    weights: Path | None = None,
     steps: int = STEPS,
     reference: Source | None = None,
     progressive: bool = False,
-    anchor: int = ANCHOR,
-    lips: str = "heard",
+    anchor: int | None = None,
+    lips: str | None = None,
     size: int = 512,
     crop: bool = False,
     face: str | int = "largest",
@@ -35,28 +36,33 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
 ) -> System:
     """The ready system.
 
-    ``weights`` is a folder with ``difftalk.safetensors``, as the recipe writes it, or that file. ``steps`` counts
-    calls of the denoiser a frame. ``reference``, a picture ``[1 3 h w]`` of the same person, shows how the mouth
-    looks; otherwise the portrait does, or the plainest picture of the film's beginning. With ``progressive`` every
-    frame is the reference of the next, and the first one is it again every ``anchor`` frames (0: never). ``lips`` are
-    ``heard`` by the networks, or follow the ``motion`` of the generator. ``size``, ``crop`` and ``face`` are those of
-    :class:`vivavoce.render.mesh.MeshRenderer`; the networks run on ``device``. The gain of ``edit`` for the mouth's
-    movement also scales lips that are heard.
+    ``weights`` is a folder with ``difftalk.safetensors``, as the recipe writes it, or that file; without, those that
+    come with the package. ``steps`` counts calls of the denoiser a frame. ``reference``, a picture ``[1 3 h w]`` of the
+    same person, shows how the mouth looks; otherwise the portrait does, or the picture of the film's beginning that
+    shows most of it. With ``progressive`` every frame is the reference of the next, and the first one is it again every
+    ``anchor`` frames (0: never; 50 if not said). ``lips`` follow the ``motion`` of the generator, which is nearer to
+    what people do (docs/systems/difftalk.md), or are ``heard`` by the networks; weights that know no readings of the
+    lips only hear. ``size``, ``crop`` and ``face`` are those of :class:`vivavoce.render.mesh.MeshRenderer`; the
+    networks run on ``device``. The gain of ``edit`` for the mouth's movement also scales lips that are heard.
 
     Raises:
-        InputError: a value that does not exist, or weights that cannot be used.
+        InputError: a value that does not exist, an anchor for what is not progressive, or weights that cannot be used.
     """
+    if anchor is not None and not progressive:
+        raise InputError("going back to the reference every so many frames (--anchor) is for --progressive")
     from vivavoce.render.latent import LatentRenderer
     from vivavoce.render.mesh import MeshRenderer
     from vivavoce.speech.encoder import PhoneEncoder
     from vivavoce.systems import moda
 
-    networks, encoder = DiffTalk.load(weights, moda.found_device(device)), PhoneEncoder.pretrained()
+    networks = DiffTalk.load(packaged.path(NAME) if weights is None else weights, moda.found_device(device))
+    encoder = PhoneEncoder.pretrained()
     conditions = networks.config.conditions
     _check(conditions.features, encoder.dim)
+    lips = lips or ("motion" if conditions.lips else "heard")
     change = edit or Edit()
     talker = moda.assemble(edit=change)
-    around = Surrounded(talker.generator, *reach(conditions))
+    around = Surrounded(talker.generator, *reach(conditions), waits=talker.generator.lookahead)
     shown = None if reference is None else np.ascontiguousarray(reference[0].permute(1, 2, 0).numpy())
     renderer = LatentRenderer(
         MeshRenderer(size=size, crop=crop, face=face),
@@ -64,7 +70,7 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
         around.heard,
         steps=steps,
         progressive=progressive,
-        anchor=anchor,
+        anchor=ANCHOR if anchor is None else anchor,
         lips=lips,
         gain=change.mouth_gain if lips == "heard" else 1.0,
         reference=shown,
