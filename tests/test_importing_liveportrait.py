@@ -166,7 +166,7 @@ def test_another_network_truncation_and_code_are_refused(tmp_path):
 def test_the_flat_layout_of_the_small_networks_is_read_too(tmp_path):
     from vivavoce.importing.checkpoints import read
     from vivavoce.importing.liveportrait import FILES, _part
-    from vivavoce.nets.liveportrait import shapes
+    from vivavoce.weights.systems import shapes
 
     with torch.device("meta"):
         wanted = shapes(Networks())

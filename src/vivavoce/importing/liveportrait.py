@@ -13,7 +13,8 @@ from torch import Tensor
 
 from vivavoce.errors import InputError
 from vivavoce.importing.checkpoints import COUNTERS, Checkpoint, Shape, find, matched, publish, read
-from vivavoce.nets.liveportrait import NAME, Networks, NetworksConfig, shapes
+from vivavoce.nets.liveportrait import NAME, Networks, NetworksConfig
+from vivavoce.weights.systems import shapes
 
 Rules = tuple[tuple[str, str], ...]  # patterns of published names and what they become here; the first that fits counts
 Tensors = dict[str, Tensor]

@@ -20,8 +20,10 @@ from vivavoce.nets.unet import UNet, UNetConfig
 from vivavoce.nets.vae import FirstStage, FirstStageConfig
 from vivavoce.sampling.ddim import latent_diffusion
 from vivavoce.sampling.diffusion import Diffusion
+from vivavoce.weights.systems import loaded, shapes, weight_file
 
 NAME = "difftalk"  # of the weight file in its folder
+MADE_BY = f"`vivavoce import {NAME} FILE --out WEIGHTS` makes from a published checkpoint"
 FIRST_STAGE = "first-stage"  # of a file with the first stage alone
 LATENT = 64  # pixels; side of the latents of a whole square
 
@@ -129,19 +131,8 @@ class DiffTalk(nn.Module):
         Raises:
             InputError: there are no such weights, they are damaged, of another system, or do not fit.
         """
-        file = weight_file(folder)
-        tensors, header = weights.read(file)
-        if header.get("system") != NAME:
-            raise InputError(f"{file} holds weights of {header.get('system', 'something unknown')!r}, not of {NAME!r}")
-        try:
-            config = DiffTalkConfig.of(header["config"])
-            with torch.device("meta"):
-                made = cls(config)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise InputError(f"{file} does not say what its networks look like: {error}") from error
-        shapes = {key: tuple(value.shape) for key, value in made.state_dict().items()}
-        made.load_state_dict(matched(tensors, shapes, what=str(file)), assign=True)
-        return made.float().eval().requires_grad_(False).to(device)
+        file = weight_file(folder, NAME, MADE_BY)
+        return loaded(file, NAME, lambda values: cls(DiffTalkConfig.of(values))).to(device)
 
     def save(self, folder: Path, card: str, **more: Any) -> Path:
         """Write the folder format that :meth:`load` reads; the file's header gets ``more``."""
@@ -154,22 +145,6 @@ def restored(kind: type[Config], values: Mapping[str, Any]) -> Config:
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
-def weight_file(folder: str | Path) -> Path:
-    """The weight file in a folder, or the file itself.
-
-    Raises:
-        InputError: there is none.
-    """
-    place = Path(folder)
-    file = place / f"{NAME}.safetensors" if place.is_dir() else place
-    if not file.is_file() or file.suffix != ".safetensors":
-        raise InputError(
-            f"there are no {NAME} weights in {place}: it needs {NAME}.safetensors, "
-            f"which `vivavoce import {NAME} FILE --out WEIGHTS` makes from a published checkpoint"
-        )
-    return file
-
-
 def first_stage(place: str | Path, device: str | torch.device = "cpu") -> FirstStage:
     """A first stage alone, frozen: from a file (or a folder) of one, or from one of whole networks.
 
@@ -179,7 +154,7 @@ def first_stage(place: str | Path, device: str | torch.device = "cpu") -> FirstS
     found = Path(place)
     if found.is_dir():
         alone = found / f"{FIRST_STAGE}.safetensors"
-        found = alone if alone.is_file() else weight_file(found)
+        found = alone if alone.is_file() else weight_file(found, NAME, MADE_BY)
     tensors, header = weights.read(found)
     whole = header.get("system") == NAME
     if not whole and header.get("system") != FIRST_STAGE:
@@ -193,8 +168,7 @@ def first_stage(place: str | Path, device: str | torch.device = "cpu") -> FirstS
     if whole:
         start = "first_stage."
         tensors = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
-    shapes = {key: tuple(value.shape) for key, value in made.state_dict().items()}
-    made.load_state_dict(matched(tensors, shapes, what=str(found)), assign=True)
+    made.load_state_dict(matched(tensors, shapes(made), what=str(found)), assign=True)
     return made.float().eval().requires_grad_(False).to(device)
 
 

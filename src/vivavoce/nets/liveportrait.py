@@ -12,9 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vivavoce import weights
-from vivavoce.errors import InputError
-from vivavoce.importing.checkpoints import COUNTERS, Shape, matched
+from vivavoce.importing.checkpoints import COUNTERS
 from vivavoce.nets import retargeting
 from vivavoce.nets.appearance import AppearanceConfig, AppearanceExtractor
 from vivavoce.nets.convolution import fold
@@ -23,8 +21,10 @@ from vivavoce.nets.quick import quicken
 from vivavoce.nets.retargeting import RetargetingConfig
 from vivavoce.nets.spade import DecoderConfig, SpadeDecoder
 from vivavoce.nets.warping import Warping, WarpingConfig
+from vivavoce.weights.systems import loaded, weight_file
 
 NAME = "liveportrait"  # of the weight file in its folder
+MADE_BY = f"`vivavoce import {NAME} DIR --out WEIGHTS` makes from the published files"
 PICTURE = 256  # side of the pictures the networks see, in pixels
 DRAWN = 512  # side of the pictures they draw
 PARTS = ("appearance", "motion", "warping", "decoder", "stitching", "eyes", "lips")
@@ -77,21 +77,11 @@ class Networks(nn.Module):
         Raises:
             InputError: there are no such weights, they are damaged, of another system, or do not fit.
         """
-        file = weight_file(folder)
-        tensors, header = weights.read(file)
-        if header.get("system") != NAME:
-            raise InputError(f"{file} holds weights of {header.get('system', 'something unknown')!r}, not of {NAME!r}")
-        try:
-            config = NetworksConfig.of(header["config"])
-            with torch.device("meta"):
-                made = cls(config)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise InputError(f"{file} does not say what its networks look like: {error}") from error
-        made.load_state_dict(matched(tensors, shapes(made), what=str(file)), strict=False, assign=True)
+        file = weight_file(folder, NAME, MADE_BY)
+        made = loaded(file, NAME, lambda values: cls(NetworksConfig.of(values)))
         for module in made.modules():  # counters of training, which no file keeps
             if isinstance(counter := getattr(module, COUNTERS, None), Tensor) and counter.is_meta:
                 setattr(module, COUNTERS, torch.zeros((), dtype=torch.int64))
-        made = made.float().eval().requires_grad_(False)
         fold(made)
         if quick and torch.device(device).type == "cpu":
             quicken(made.warping)
@@ -113,26 +103,3 @@ class Networks(nn.Module):
     ) -> Float[Tensor, "b 3 512 512"]:
         """Appearance and keypoints to pictures, RGB in [0, 1]: the warping, then the decoder."""
         return self.decoder(self.warping(volume, driving, source).features)
-
-
-def weight_file(folder: str | Path) -> Path:
-    """The weight file in a folder, or the file itself.
-
-    Raises:
-        InputError: there is none.
-    """
-    place = Path(folder)
-    file = place / f"{NAME}.safetensors" if place.is_dir() else place
-    if not file.is_file() or file.suffix != ".safetensors":
-        raise InputError(
-            f"there are no {NAME} weights in {place}: it needs {NAME}.safetensors, "
-            f"which `vivavoce import {NAME} DIR --out WEIGHTS` makes from the published files"
-        )
-    return file
-
-
-def shapes(network: nn.Module) -> dict[str, Shape]:
-    """Shape of every tensor that a file of the network keeps."""
-    return {
-        key: tuple(value.shape) for key, value in network.state_dict().items() if key.rpartition(".")[2] != COUNTERS
-    }

@@ -14,18 +14,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vivavoce import weights
-from vivavoce.errors import InputError
 from vivavoce.face.morphable import Coefficients
-from vivavoce.importing.checkpoints import matched, publish
+from vivavoce.importing.checkpoints import publish
 from vivavoce.nets.difftalk import restored
 from vivavoce.nets.textures import Painter, PainterConfig
 from vivavoce.nets.vae import FirstStage, FirstStageConfig
 from vivavoce.render.pivot import Pivot, Rgb
 from vivavoce.render.textured import Rendered
 from vivavoce.sampling.diffusion import Diffusion
+from vivavoce.weights.systems import loaded, weight_file
 
 NAME = "tgdm"  # of the weight file in its folder
+MADE_BY = f"`vivavoce train {NAME} --out DIR` makes"
 SEEN = 8  # channels of what is seen beside the known picture: the drawn face 3, places 2, mask, depth, what is kept
 LAST = 999.0  # the painter's time of pure noise
 
@@ -148,22 +148,8 @@ class Tgdm(nn.Module):
         Raises:
             InputError: there are no such weights, they are damaged, of another system, or do not fit.
         """
-        place = Path(folder)
-        file = place / f"{NAME}.safetensors" if place.is_dir() else place
-        if not file.is_file() or file.suffix != ".safetensors":
-            raise InputError(f"there are no {NAME} weights in {place}: `vivavoce train {NAME} --out DIR` makes them")
-        tensors, header = weights.read(file)
-        if header.get("system") != NAME:
-            raise InputError(f"{file} holds weights of {header.get('system', 'something unknown')!r}, not of {NAME!r}")
-        try:
-            config = TgdmConfig.of(header["config"])
-            with torch.device("meta"):
-                made = cls(config)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise InputError(f"{file} does not say what its networks look like: {error}") from error
-        shapes = {key: tuple(value.shape) for key, value in made.state_dict().items()}
-        made.load_state_dict(matched(tensors, shapes, what=str(file)), assign=True)
-        return made.float().eval().requires_grad_(False).to(device)
+        file = weight_file(folder, NAME, MADE_BY)
+        return loaded(file, NAME, lambda values: cls(TgdmConfig.of(values))).to(device)
 
     def save(self, folder: Path, card: str, **more: Any) -> Path:
         """Write the folder format that :meth:`load` reads; the file's header gets ``more``."""
