@@ -34,7 +34,7 @@ from vivavoce.render.aligned import tensor
 from vivavoce.render.mesh import MeshRenderer
 from vivavoce.render.pivot import reenacted
 from vivavoce.render.swap import Swapper
-from vivavoce.render.texture import SQUARE, Brush
+from vivavoce.render.texture import SQUARE, Brush, staying
 from vivavoce.render.textured import render
 from vivavoce.system import Drive, Portrait
 from vivavoce.timeline import Span
@@ -188,7 +188,8 @@ def crossed(
         now = driver.faces[k]
         goal = recombine(own, now, PARTS)
         place = own.translation + (now.translation - first.translation) * own.scale / first.scale
-        made.append(brush.reenacted(replace(goal, translation=place, scale=own.scale * now.scale / first.scale)))
+        goal = replace(goal, translation=place, scale=own.scale * now.scale / first.scale)
+        made.append(brush.reenacted(staying(goal, own, SIDE)))
     return Crossed.of(made, source, driver, frames, tracker), made
 
 

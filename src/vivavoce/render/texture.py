@@ -8,12 +8,12 @@ says, the change is laid over the carried portrait, so that details finer than i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from vivavoce.errors import InputError
@@ -38,6 +38,8 @@ from vivavoce.timeline import Span
 SQUARE = (2.0, -0.1, False)  # side over the face's extent, shift down the face, turned upright: of what is painted
 FINEST = 768  # pixels; largest side at which a portrait is carried
 FADE = 0.08  # share of the painted window over which changes fade out at its edges
+AROUND = 0.06  # face widths around the face over which the change that painting makes fades out
+LEASH = 0.12  # sides of the square that a face may move away from where it is in the portrait
 NOISE = 6, 0  # seed and place of the noise that all pictures start from, so that nothing flickers
 _VIDEO = "this portrait is a video; it is painted from the picture in which the face is turned least"
 
@@ -114,7 +116,8 @@ class TextureRenderer:
         for drive in drives:
             first = drive.motion.span.start
             for n, row in enumerate(drive.motion.rows):
-                made = tensor(brush.reenacted(driven(source, row.double().numpy(), own)))
+                wanted = staying(driven(source, row.double().numpy(), own), source, cut.shape[0])
+                made = tensor(brush.reenacted(wanted))
                 rgb = framed(made, square, under, size)
                 yield Frames(Span(first + n, first + n + 1), rgb[None])
 
@@ -165,6 +168,8 @@ class Brush:
             found = (127.5 * (drawn - before)[0]).permute(1, 2, 0).float().cpu().numpy()
         change = np.zeros((self.side, self.side, 3), np.float32)
         change[net.config.window] = found * edge(found.shape[0], net.config.margins)
+        if net.config.predicts == "clean":  # hair and background as carried are better than what is made of them
+            change *= near(resized(pivot.drawn.mask.astype(np.float32), self.side), self.small(wanted, side).scale)
         return pivot.known + resized(change, side)
 
     def _sight(self, pivot: Pivot, wanted: Coefficients) -> Sight:
@@ -179,6 +184,25 @@ class Brush:
     def _windowed(self, maps: Float[Tensor, "b c s s"]) -> Float[Tensor, "b c w w"]:
         rows, columns = self.networks.config.window
         return maps[..., rows, columns]
+
+
+def near(mask: Float32[np.ndarray, "s s"], scale: float) -> Float32[np.ndarray, "s s 1"]:
+    """How much of a change shows: all on the face whose ``mask`` it is, less around it, in pixels per face width."""
+    reach = max(1, round(AROUND * scale))
+    wide = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
+    return cv2.GaussianBlur(wide, (2 * reach + 1, 2 * reach + 1), reach / 2)[..., None]
+
+
+def staying(wanted: Coefficients, own: Coefficients, side: int) -> Coefficients:
+    """``wanted`` where it is not further from the portrait's ``own`` face than its square allows; slowing down before.
+
+    Args:
+        wanted: of a picture ``side`` wide.
+        own: of the same picture.
+        side: pixels.
+    """
+    most = LEASH * side
+    return replace(wanted, translation=own.translation + most * np.tanh((wanted.translation - own.translation) / most))
 
 
 def edge(side: int, margins: tuple[int, int, int, int]) -> Float[np.ndarray, "s s 1"]:
