@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vivavoce.motion.chunks import ChunkGenerator, MotionControl, times
+from vivavoce.motion.chunks import LIP_NOISE, LIP_TRUST, STD_GUIDANCE, ChunkGenerator, MotionControl, times
 from vivavoce.motion.codes import CodeModel, load
 from vivavoce.recipes.ifmdm import figures, generated
 from vivavoce.recipes.spoken import Spoken, spoken
@@ -99,7 +99,8 @@ def statistics(model: CodeModel, judged: Sequence[Spoken]) -> str:
     """Deviation asked for and found, and what is left of the lips."""
     asked, found, rows = [], [], []
     for std in (None, *STDS):
-        generator = ChunkGenerator(model, MotionControl("portrait", std))
+        control = MotionControl("portrait", std)
+        generator = ChunkGenerator(model, control, lip_noise=LIP_NOISE, lip_trust=LIP_TRUST, std_guidance=STD_GUIDANCE)
         lips = figures(generator, judged)["correlation"]
         spread = float(np.mean([deviation(model, made(generator, one)) for one in judged]))
         rows.append(["not asked" if std is None else std, spread, lips])

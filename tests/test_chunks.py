@@ -285,3 +285,14 @@ def test_a_gain_moves_lips_further_from_the_portraits_and_nothing_else():
     assert torch.allclose(wide[first, 4] - plain[first, 4], 0.5 * (plain[first, 3] - OWN[3]), atol=1e-5)
     others = [n for n in range(IMPLICIT.dim) if n not in (3, 4)]
     assert torch.allclose(wide[first][:, others], plain[first][:, others], atol=1e-6)
+
+
+def test_guidance_makes_a_deviation_that_is_asked_for_felt():
+    one, audio = model(), torch.zeros(40, AUDIO)
+
+    def deviation(**kinds):
+        return float(generated(ChunkGenerator(one, fade=0, **kinds), audio)[:LENGTH].std(0).mean())
+
+    asked = {"control": MotionControl("portrait", 0.5)}
+    assert deviation(**asked, std_guidance=1.5) > 1.1 * deviation(**asked)  # it deviates by 0.1 when nothing is asked
+    assert deviation(std_guidance=1.5) == deviation()

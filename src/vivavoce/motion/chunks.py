@@ -29,7 +29,8 @@ MEANS = ("none", "portrait", "last")
 STD = (0.01, 1.0)  # deviations that can be asked for; 0 would be a face that does not speak
 LONGEST_FADE = 4  # frames
 STEPS = 10
-LIP_NOISE, LIP_TRUST = 0.0, 0.5  # good values for networks with a draft; see :class:`ChunkGenerator`
+# Good values for networks with a draft; see :class:`ChunkGenerator`.
+LIP_NOISE, LIP_TRUST, STD_GUIDANCE = 0.0, 0.5, 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class ChunkGenerator:
     times: tuple[float, ...] | None = None  # of the model calls; None = 10 of them
     sampler: Sampler = multistep
     guidance: float = 1.0  # how far the motion is pushed along what the sound adds; 1 = not at all
+    std_guidance: float = 1.0  # the same for a deviation that is asked for, which small networks follow weakly
     quiet: Hush | None = None
     # Lips are heard, posture is chance. Along the reading of the lips: share of the noise that sampling starts from,
     # and share of what it adds to the draft. Less is surer and smaller; 1 is as published.
@@ -169,9 +171,10 @@ class ChunkGenerator:
         model, (before, after) = self.model, self.model.around
         first = self.before - before
         audio = window.rows[None, first : self.before + model.config.length + after].to(model.device)
-        velocity = guided(
-            model.prepared, self._asked(audio, own, last), [("audio", self.guidance)] * (self.guidance != 1)
-        )
+        control = self.control.now if isinstance(self.control, LiveControl) else self.control
+        scales = {"audio": self.guidance, "std": self.std_guidance if control.std is not None else 1.0}
+        pushed = [(name, scale) for name, scale in scales.items() if scale != 1]
+        velocity = guided(model.prepared, self._asked(control, audio, own, last), pushed)
         reading, pattern = model.reading * model.std, model.pattern / model.std
         along = reading / reading.norm().clamp(min=1e-12)
         start = scaled(start[None].to(model.device), along, along, self.lip_noise)
@@ -186,9 +189,8 @@ class ChunkGenerator:
             return self.times
         return times(self.model, STEPS)
 
-    def _asked(self, audio: Float[Tensor, "1 s a"], own: Row, last: Row) -> Given:
-        """The conditions of a chunk, under the control as it is now."""
-        control = self.control.now if isinstance(self.control, LiveControl) else self.control
+    def _asked(self, control: MotionControl, audio: Float[Tensor, "1 s a"], own: Row, last: Row) -> Given:
+        """The conditions of a chunk."""
         hidden = ("mean",) * (control.mean == "none") + ("std",) * (control.std is None)
         mean = last if control.mean == "last" else own
         device = self.model.device

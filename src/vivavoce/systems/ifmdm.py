@@ -16,7 +16,17 @@ from vivavoce.errors import InputError
 from vivavoce.media.film import MAX_SIDE
 from vivavoce.media.picture import is_picture
 from vivavoce.media.read import read_image, read_video
-from vivavoce.motion.chunks import LIP_NOISE, LIP_TRUST, STEPS, ChunkGenerator, Hush, LiveControl, MotionControl, times
+from vivavoce.motion.chunks import (
+    LIP_NOISE,
+    LIP_TRUST,
+    STD_GUIDANCE,
+    STEPS,
+    ChunkGenerator,
+    Hush,
+    LiveControl,
+    MotionControl,
+    times,
+)
 from vivavoce.motion.codes import load as load_codes
 from vivavoce.motion.edit import Edit
 from vivavoce.motion.space import IMPLICIT, Motion, MotionSpace
@@ -28,13 +38,13 @@ from vivavoce.system import Drive, Features, Portrait, System
 from vivavoce.systems.moda import found_device, scales
 from vivavoce.systems.reenact import HOP, Deaf
 from vivavoce.timeline import Clock
-from vivavoce.weights import metadata
+from vivavoce.weights import HERE, metadata
 
 NAME = "if-mdm"
 RENDERER = "if-mdm-renderer"
 FILES = (f"{RENDERER}.safetensors", "lia.safetensors")  # of networks, in a folder
 WIDE = 128  # channels from which tiles pay
-MOST_GAIN = 3.0  # of lips that are painted too little: what is wrong with them grows, too
+MOST_GAIN = 2.0  # of lips that are painted too little: what is wrong with them grows, too
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ class TrackedCodes:
 
 def assemble(  # noqa: PLR0913  (one for every option of the command line)
     *,
-    weights: Path,
+    weights: Path | None = None,
     motion_mean: str = "portrait",
     motion_std: float | None = None,
     control: LiveControl | None = None,
@@ -100,8 +110,8 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
     """The ready system.
 
     ``weights`` is a folder with ``if-mdm.safetensors`` and ``if-mdm-renderer.safetensors``, as their recipes write
-    them. Lips are moved further by what the renderer is known to paint too little, and by the gain of ``edit`` for the
-    mouth's movement. ``motion_mean`` and ``motion_std`` are those of
+    them; without, those that come with the package. Lips are moved further by what the renderer is known to paint too
+    little, and by the gain of ``edit`` for the mouth's movement. ``motion_mean`` and ``motion_std`` are those of
     :class:`vivavoce.motion.chunks.MotionControl`; ``control`` is given instead of them by whoever wants to change them
     while a stream runs. ``guidance_audio``, in [0, 5], says how far the motion is pushed along what the sound adds; 1
     is not at all. ``steps`` counts calls of the network per chunk. The others are those of
@@ -113,8 +123,8 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
     from vivavoce.speech.encoder import PhoneEncoder, channel
 
     where = found_device(device)
-    model = load_codes(Path(weights) / f"{NAME}.safetensors").to(where)
-    renderer_file, change = Path(weights) / f"{RENDERER}.safetensors", edit or Edit()
+    model = load_codes((weights or HERE) / f"{NAME}.safetensors").to(where)
+    renderer_file, change = (weights or HERE) / f"{RENDERER}.safetensors", edit or Edit()
     lia = networks(renderer_file, device)
     encoder = PhoneEncoder.pretrained(where)
     if model.audio_dim != encoder.dim or model.space.dim != lia.config.motion:
@@ -129,6 +139,7 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
         control=control or MotionControl(motion_mean, motion_std),
         times=times(model, steps),
         guidance=guidance_audio,
+        std_guidance=STD_GUIDANCE if model.draft else 1.0,
         quiet=Hush(channel("speech")),
         lip_noise=LIP_NOISE if model.draft else 1.0,
         lip_trust=LIP_TRUST if model.draft else 1.0,
@@ -147,7 +158,7 @@ def _unpainted(renderer: Path) -> float:
 def follow(  # noqa: PLR0913  (one for every option of the command line)
     *,
     driving: Path,
-    weights: Path,
+    weights: Path | None = None,
     relative: bool = True,
     size: int | None = None,
     crop: bool = False,
@@ -158,14 +169,15 @@ def follow(  # noqa: PLR0913  (one for every option of the command line)
 ) -> System:
     """A system whose motion is that of the face in ``driving`` (a video or a picture).
 
-    ``weights`` is a folder that ``vivavoce import lia`` or the recipe ``if-mdm-renderer`` wrote, or the file in it.
+    ``weights`` is a folder that ``vivavoce import lia`` or the recipe ``if-mdm-renderer`` wrote, or the file in it;
+    without, those that come with the package.
     ``relative`` adds the driver's changes to the portrait's own code; otherwise the driver's codes are taken as they
     are. ``size``, ``crop``, ``face`` and ``batch`` are those of :class:`vivavoce.render.implicit.ImplicitRenderer`.
 
     Raises:
         InputError: a value that does not exist, or weights that cannot be used.
     """
-    renderer = ImplicitRenderer(networks(weights, device), size=size, crop=crop, face=face, batch=batch)
+    renderer = ImplicitRenderer(networks(weights or HERE, device), size=size, crop=crop, face=face, batch=batch)
     generator = TrackedCodes(Path(driving), renderer, relative=relative)
     return System(NAME, Clock(), Deaf(), generator, renderer, edit or Edit())
 
