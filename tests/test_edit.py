@@ -193,7 +193,13 @@ def test_gaze_and_mouth_work_on_keypoints_too_and_blinks_are_refused():
 
 @pytest.mark.parametrize(
     "edit",
-    [Edit(pose_scale=0.0), Edit(pose=(5.0, 0.0, 0.0)), Edit(mouth_gain=0.5), Edit(blink_rate=9.0), Edit(gaze=(0.1, 0.0))],
+    [
+        Edit(pose_scale=0.0),
+        Edit(pose=(5.0, 0.0, 0.0)),
+        Edit(mouth_gain=0.5),
+        Edit(blink_rate=9.0),
+        Edit(gaze=(0.1, 0.0)),
+    ],
 )
 def test_what_a_space_cannot_tell_is_refused_not_ignored(edit):
     code = torch.zeros(4, IMPLICIT.dim)

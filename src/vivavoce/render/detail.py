@@ -31,7 +31,8 @@ def laid(
     where = cv2.resize(
         (flow + 1) * np.float32(side / 2) - np.float32(0.5), (side, side), interpolation=cv2.INTER_LINEAR
     )
-    carried = cv2.remap(detail, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
+    x, y = cv2.split(where)
+    carried = cv2.remap(detail, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
     share = cv2.resize(taken, (side, side), interpolation=cv2.INTER_LINEAR)
     return np.clip(np.rint(_enlarged(painted, side) + share[..., None] * carried), 0, 255).astype(np.uint8)
 

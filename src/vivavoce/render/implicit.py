@@ -136,8 +136,8 @@ class ImplicitRenderer:
         if detail.shape[0] == self.side:
             return picture.round().to(torch.uint8)
         parts = picture.movedim(1, -1), made.flow, made.mask[:, 0]
-        each = zip(*(part.float().cpu().numpy() for part in parts), strict=True)
-        return torch.stack([tensor(laid(*one, detail)) for one in each])
+        drawn, flows, taken = (part.float().cpu().numpy() for part in parts)
+        return torch.stack([tensor(laid(drawn[n], flows[n], taken[n], detail)) for n in range(len(rows))])
 
     def _framed(self, portrait: Portrait, drawn: UInt8[Tensor, "3 s s"], n: int) -> UInt8[Tensor, "3 _h _w"]:
         at = mirrored(n, len(portrait.source))
