@@ -89,3 +89,46 @@ def test_ordinary_words_tell_nothing():
 def test_the_table_that_ships_is_what_the_recipe_makes():
     made = table(*lesson())
     assert np.abs(made - Table.pretrained().weight).max() < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("said", "most", "base"),
+    [
+        ("angrier", "angriest", "angry"), ("happier", "happiest", "happy"), ("sadder", "saddest", "sad"),
+        ("calmer", "calmest", "calm"), ("unhappier", "unhappiest", "unhappy"),
+    ],
+)  # fmt: skip
+def test_what_is_compared_is_more_of_the_same(said, most, base):
+    plain, more, topmost, little = (feeling(text) for text in (base, said, most, f"a little {said}"))
+    assert plain
+    assert more
+    assert topmost
+    assert little
+    assert plain.mix == more.mix == topmost.mix == little.mix
+    assert plain.strength < little.strength < more.strength < topmost.strength
+    assert more == feeling(f"more {base}")
+    assert topmost == feeling(f"most {base}")
+
+
+@pytest.mark.parametrize("emotion", ["sad", "angry", "happy", "afraid"])
+def test_less_of_a_feeling_is_still_that_feeling(emotion):
+    said = ("not nearly as", "much less", "less", "a little less", "")
+    found = [feeling(f"{amount} {emotion}") for amount in said]
+    strengths = [one.strength for one in found if one]
+    assert strengths == sorted(set(strengths))
+    assert len({one.mix for one in found if one}) == 1
+    for said in ("not so", "not as", "not that", "not quite so"):
+        assert (one := feeling(f"{said} {emotion}")) is not None
+        assert one.mix == (found[-1] and found[-1].mix)
+        assert one.strength < strengths[-1]
+
+
+def test_words_that_only_end_like_comparisons_keep_their_meaning():
+    assert feeling("bitter") == feeling("bitter,")
+    for word in ("danger", "forest", "dinner", "winter"):
+        with pytest.raises(InputError, match="no emotion"):
+            feeling(word)
+    denied, asked = feeling("not very sad"), feeling("sad")
+    assert denied
+    assert asked
+    assert denied.mix != asked.mix

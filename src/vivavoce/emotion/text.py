@@ -46,7 +46,11 @@ AMOUNTS = {
     "sort of": 0.6, "rather": 1.1, "fairly": 0.9, "pretty": 1.2, "moderately": 0.75, "mildly": 0.5, "mild": 0.5,
     "faintly": 0.35, "faint": 0.35, "barely": 0.25, "subtly": 0.4, "subtle": 0.4, "half": 0.5, "almost": 0.7,
     "vaguely": 0.4, "less": 0.6, "lightly": 0.5, "softly": 0.6, "gently": 0.6, "weak": 0.5, "weakly": 0.5,
-    "not very much": 0.4,
+    "not very much": 0.4, "least": 0.3, "much less": 0.4, "far less": 0.4, "a lot less": 0.4, "even less": 0.45,
+    "a little less": 0.8, "a bit less": 0.8, "slightly less": 0.8, "somewhat less": 0.75, "no less": 1.0,
+    "not less": 1.0, "a little more": 1.1, "a bit more": 1.1, "slightly more": 1.1, "somewhat more": 1.15,
+    "not so": 0.6, "not so very": 0.65, "not quite so": 0.7, "not as": 0.6, "not quite as": 0.7, "not that": 0.6,
+    "not too": 0.6, "not nearly as": 0.35, "not nearly so": 0.35,
 }  # fmt: skip
 NEGATIONS = frozenset(
     """not,no,never,without,cannot,neither,nor,hardly,nothing,lacking,lacks,non,anything but,no longer,far from,free of,
@@ -155,7 +159,7 @@ def _tokens(text: str, known: frozenset[str]) -> list[str]:
     plain = re.sub(r"n't\b", " not", text.lower().replace("\u2019", "'"))
     words = re.findall(r"[^\W\d_]+|[,.;:!?]", plain)
     out, at = list[str](), 0
-    words = [part for word in words for part in _undone(word)]
+    words = [part for word in words for part in _compared(word) or _undone(word)]
     while at < len(words):
         for count in range(PHRASE, 0, -1):
             phrase = " ".join(words[at : at + count])
@@ -164,6 +168,21 @@ def _tokens(text: str, known: frozenset[str]) -> list[str]:
                 at += min(count, len(words) - at)
                 break
     return out
+
+
+def _compared(word: str) -> list[str]:
+    """A form like "angrier" or "happiest" of a word of feeling as "more" or "most" of it; of other words nothing."""
+    if word in _words():
+        return []
+    for ending, amount in (("er", "more"), ("est", "most")):
+        stem = word.removesuffix(ending)
+        if stem == word or len(stem) < 2:
+            continue
+        changed = stem[:-1] + "y" if stem[-1] == "i" else stem[:-1] if stem[-1] == stem[-2] else stem
+        for base in (stem, changed, f"{stem}e"):
+            if base in entries():
+                return [amount, base]
+    return []
 
 
 def _undone(word: str) -> list[str]:
