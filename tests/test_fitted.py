@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,8 @@ from vivavoce.face.morphable import Morphable
 from vivavoce.face.track import FaceTracker
 from vivavoce.media.read import read_image
 from vivavoce.recipes import fitted as learned
-from vivavoce.recipes.fitted import _parts, batch, some
+from vivavoce.recipes.fitted import Pair, _parts, batch, some
+from vivavoce.render.textured import render
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SIDE = 256
@@ -99,20 +101,39 @@ def test_batches_swap_first_and_reenact_then(folder):
     clip = read(folder, "somebody")
     found = batch(some([clip], 4, np.random.default_rng(3)), np.random.default_rng(3))
     assert found.truth.shape == (4, 3, SIDE, SIDE)
-    kept = found.drawn[:, 7].amax((1, 2))
+    kept = found.drawn[:, 8].amax((1, 2))
     assert kept.tolist() == [1, 1, 0, 0]
-    beside = (found.drawn[:2, 7] == 1)[:, None].expand(-1, 3, -1, -1)
+    beside = (found.drawn[:2, 8] == 1)[:, None].expand(-1, 3, -1, -1)
     assert torch.equal(found.known[:2][beside], found.truth[:2][beside])
     torch.testing.assert_close(found.weight.mean((1, 2)), torch.ones(4))
     again = batch(some([clip], 4, np.random.default_rng(3)), np.random.default_rng(3))
     assert torch.equal(found.known, again.known)
 
 
+def test_pairs_are_seen_in_other_light_and_from_nearer_and_their_faces_with_them(folder):
+    clip, bases = read(folder, "somebody"), Morphable.pretrained()
+    plain = Pair(clip, 0, 2)
+    assert np.array_equal(plain.picture(2), clip.picture(2, mirrored=False))
+    pair = replace(plain, gain=(0.5, 0.8, 1.0), zoom=1.25, shift=(0.1, 0.06))
+    points = FaceTracker().faces(pair.picture(2))[0].landmarks
+    off = np.linalg.norm(bases.landmarks(pair.face(2))[:, :2] - points[:, :2], axis=1).mean()
+    assert off < 0.03 * np.linalg.norm(points[468] - points[473])
+    drawn = render(pair.face(2), bases, SIDE)
+    seen = pair.picture(2)[drawn.mask].mean(0) / 255
+    np.testing.assert_allclose(drawn.picture[drawn.mask].mean(0), seen, atol=0.05)
+    varied = some([clip], 12, np.random.default_rng(0))
+    assert len({one.zoom for one in varied}) == len({one.gain for one in varied}) == 12
+    assert {one.mirrored for one in varied} == {False, True}
+    for one in varied:  # nothing beyond the square is shown but what its shift leaves open
+        assert 1 <= one.zoom <= 1 / (1 - learned.ZOOM)
+        assert np.abs(np.array(one.shift) - (1 - 1 / one.zoom) / 2).max() <= learned.SHIFT + 1e-9
+
+
 def test_a_swapped_face_has_the_targets_colours_however_its_source_was_tinted(folder, monkeypatch):
     monkeypatch.setattr(learned, "MISJUDGED", 0.0)
     monkeypatch.setattr(learned, "TINT", 0.15)
     clip, rng, found = read(folder, "somebody"), np.random.default_rng(0), []
-    pairs = some([clip], 6, rng, mirror=False)
+    pairs = some([clip], 6, rng, vary=False)
     for pair in pairs:
         pivot, source, _ = learned.swapping(pair, rng)
         face, seen = pivot.kept < 0.1, clip.picture(pair.source, mirrored=False)

@@ -15,7 +15,7 @@ from vivavoce.face.morphable import Morphable, recombine, swapped
 from vivavoce.face.track import FaceTracker
 from vivavoce.media.read import read_image
 from vivavoce.nets.tgdm import coefficients, shown, source_of
-from vivavoce.render.pivot import exchanged, field, inside, reenacted
+from vivavoce.render.pivot import exchanged, field, inside, reenacted, stretched
 from vivavoce.render.textured import render
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -68,6 +68,19 @@ def test_the_mouth_opens_and_the_eyes_stay():
     assert change[around].mean() > 4 * change[above].mean()
 
 
+def test_stretch_is_the_logarithm_of_areas_in_the_source():
+    still = np.stack(np.meshgrid(np.arange(32.0), np.arange(32.0)), 2).astype(np.float32)
+    assert np.abs(stretched(still + 3)).max() == 0
+    np.testing.assert_allclose(stretched(still * np.float32([0.5, 1])), -0.25, atol=1e-5)  # half the area
+    np.testing.assert_allclose(stretched(still[::-1] * 2), 0.5, atol=1e-5)  # 4 times the area, seen in a mirror
+    assert (stretched(0 * still) == -1).all()  # one point everywhere
+    picture, face = sitter()
+    bases = Morphable.pretrained()
+    assert np.abs(reenacted(picture, face, face, bases).stretch).max() < 0.01
+    same = exchanged(picture, face, picture, swapped(face, face), bases)
+    assert np.abs(same.stretch).max() < 0.01
+
+
 def test_a_swapped_face_changes_nothing_beside_itself():
     picture, face = sitter()
     bases = Morphable.pretrained()
@@ -111,7 +124,7 @@ def test_planes_are_in_range_and_say_where_the_face_is():
     bases = Morphable.pretrained()
     pivot = reenacted(picture, face, recombine(face, face), bases)
     planes, seen = shown(pivot), source_of(picture, pivot.drawn)
-    assert planes.shape == (8, SIDE, SIDE)
+    assert planes.shape == (9, SIDE, SIDE)
     assert seen.shape == (6, SIDE, SIDE)
     assert planes.abs().max() <= 1
     assert seen.abs().max() <= 1

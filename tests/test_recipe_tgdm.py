@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from vivavoce.face.morphable import Morphable
 from vivavoce.nets.tgdm import SEEN, Tgdm, TgdmConfig
 from vivavoce.recipes import RECIPES, tgdm, tgdm_toy
 from vivavoce.recipes.tgdm import TgdmTask, psnr
@@ -70,6 +71,16 @@ def test_painters_that_tell_noise_are_trained_too():
     assert gradient is not None
     assert gradient.abs().max() > 0
     assert set(task.judge()) == {"psnr", "gain", "swapped_psnr", "swapped_gain"}
+
+
+def test_a_painter_is_not_told_who_it_paints_if_it_is_not_to_be():
+    batch = tgdm_toy.pretend(2, rng())
+    for unnamed, told in (((0, 0), [1, 1, 1]), ((1, 0), [0, 1, 1]), ((1, 2), [0, 0, 0])):
+        net = Tgdm(TgdmConfig(tgdm_toy.PAINTER, tgdm_toy.STAGE, tgdm_toy.SIDE, "clean", unnamed=unnamed))
+        sight = net.sight(batch.known, batch.drawn, batch.face, [])
+        torch.testing.assert_close(sight.face, batch.face * torch.tensor(told).float())
+    bases = Morphable.pretrained()
+    assert tgdm.UNNAMED == (len(bases.identity), len(bases.texture))
 
 
 def rng() -> np.random.Generator:

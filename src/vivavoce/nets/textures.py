@@ -33,7 +33,7 @@ class PainterConfig:
     """Sizes; the defaults are those inferred for the published one, for pictures of 256 x 256."""
 
     latent: int = 3  # channels that are denoised
-    given: int = 11  # channels that come beside them, see :mod:`vivavoce.nets.tgdm`
+    given: int = 12  # channels that come beside them, see :mod:`vivavoce.nets.tgdm`
     source: int = 6  # channels of the source: its picture, where each pixel lies in the texture, where the face is
     coefficients: int = 151  # numbers of a face
     fold: int = 1  # squares of fold x fold pixels of the source become channels, so that it has the latent's size

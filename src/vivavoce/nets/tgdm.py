@@ -26,7 +26,8 @@ from vivavoce.weights.systems import loaded, weight_file
 
 NAME = "tgdm"  # of the weight file in its folder
 MADE_BY = f"`vivavoce train {NAME} --out DIR` makes"
-SEEN = 8  # channels of what is seen beside the known picture: the drawn face 3, places 2, mask, depth, what is kept
+# Channels of what is seen beside the known picture: the drawn face 3, places 2, mask, depth, stretch, what is kept.
+SEEN = 9
 LAST = 999.0  # the painter's time of pure noise
 
 Signed = Float[Tensor, "b 3 s s"]  # pictures in [-1, 1]
@@ -45,6 +46,9 @@ class TgdmConfig:
     # Pixels at the top, bottom, left and right of the square that are never painted, nor looked at in the source: a
     # smaller picture is quicker to paint.
     margins: tuple[int, int, int, int] = (0, 0, 0, 0)
+    # How many of a face's first and last coefficients are not told, which are identity and texture. Of few people these
+    # numbers name each one, and a painter that is told them learns their faces by heart.
+    unnamed: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -91,7 +95,9 @@ class TgdmConfig:
         first = values.get("first_stage")
         stage = None if first is None else restored(FirstStageConfig, first)
         rest = {name: values[name] for name in ("side", "predicts", "steps")}
-        return cls(**parts, first_stage=stage, margins=tuple(values["margins"]), **rest)
+        return cls(
+            **parts, first_stage=stage, margins=tuple(values["margins"]), unnamed=tuple(values["unnamed"]), **rest
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,7 @@ class Tgdm(nn.Module):
     def sight(
         self,
         known: Signed,
-        drawn: Float[Tensor, "b 8 s s"],
+        drawn: Float[Tensor, "b 9 s s"],
         face: Float[Tensor, "b k"],
         textures: Sequence[Float[Tensor, "n _c _h _w"]],
     ) -> Sight:
@@ -139,6 +145,9 @@ class Tgdm(nn.Module):
         with torch.no_grad():
             latent = self.encode(known)
         small = functional.avg_pool2d(drawn, self.config.factor)
+        first, last = self.config.unnamed
+        face = face.clone()
+        face[:, :first], face[:, face.shape[1] - last :] = 0, 0
         return Sight(latent, torch.cat([latent, small], 1), face, tuple(textures))
 
     @classmethod
@@ -162,11 +171,11 @@ def signed(picture: Rgb) -> Float[Tensor, "3 s s"]:
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float() / 127.5 - 1
 
 
-def shown(pivot: Pivot) -> Float[Tensor, "8 s s"]:
-    """The drawn face, where its pixels lie in the texture, its mask and depth, and what is kept."""
+def shown(pivot: Pivot) -> Float[Tensor, "9 s s"]:
+    """The drawn face, where its pixels lie in the texture, mask, depth, how the picture is stretched, what is kept."""
     drawn = pivot.drawn
     depth = np.where(drawn.mask, np.clip(np.where(drawn.mask, drawn.depth, 0) + 0.5, -1, 1), 0)
-    planes = [*_located(drawn), drawn.mask.astype(np.float32), depth, pivot.kept]
+    planes = [*_located(drawn), drawn.mask.astype(np.float32), depth, pivot.stretch, pivot.kept]
     return torch.from_numpy(np.concatenate([drawn.picture.transpose(2, 0, 1) * 2 - 1, np.stack(planes)])).float()
 
 

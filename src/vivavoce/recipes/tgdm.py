@@ -40,6 +40,7 @@ PAINTER = PainterConfig(
 )  # fmt: skip
 MARGINS = (12, 4, 8, 8)  # latent pixels of 64 x 64 that are not painted: the face lies within the others
 JUDGED = 32  # pairs of people kept out of training
+UNNAMED = (32, 48)  # coefficients of identity and texture
 STEPS = 4  # of judging
 # Latent pixels over which errors are averaged once more: a colour that drifts is lost among edges that are a pixel off,
 # and nothing about those can be learned.
@@ -165,7 +166,7 @@ def small(name: str = "tgdm", painter: PainterConfig = PAINTER, *, steps: int = 
         stage = first_stage(os.environ.get(STAGE, "runs/difftalk-first-stage"))
         factor, (top, bottom, left, right) = stage.config.factor, MARGINS
         margins = (factor * top, factor * bottom, factor * left, factor * right)
-        return TgdmConfig(painter, stage.config, 64 * factor, "clean", margins=margins), stage
+        return TgdmConfig(painter, stage.config, 64 * factor, "clean", margins=margins, unnamed=UNNAMED), stage
 
     def data(seed: int) -> Callable[[int], Faces]:
         learned = clips()[0]
@@ -195,7 +196,7 @@ def small(name: str = "tgdm", painter: PainterConfig = PAINTER, *, steps: int = 
 def kept_out() -> Faces:
     """Pairs to judge by."""
     rng = np.random.default_rng(0)
-    return batch(some(clips()[1], JUDGED, rng, mirror=False), rng)
+    return batch(some(clips()[1], JUDGED, rng, vary=False), rng)
 
 
 def without_textures() -> Recipe:

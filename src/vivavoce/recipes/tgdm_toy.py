@@ -70,7 +70,7 @@ def _pair(rng: np.random.Generator, *, kept: bool) -> tuple[np.ndarray, ...]:
     grey = _face(there, np.full((2, 3), 128), np.zeros(3))
     mask = inside[..., :1].astype(np.float32)
     places = np.indices((SIDE, SIDE)).transpose(1, 2, 0) / SIDE * 2 - 1
-    drawn = np.concatenate([grey / 127.5 - 1, places * mask, mask, 0 * mask, (1 - mask) * kept], 2)
+    drawn = np.concatenate([grey / 127.5 - 1, places * mask, mask, 0 * mask, 0 * mask, (1 - mask) * kept], 2)
     own = _face(here, np.full((2, 3), 255), np.zeros(3), flat=True)[..., :1] > 0
     seen = np.concatenate([source / 127.5 - 1, places * own, own], 2)
     weight = np.where(inside[..., 0], 1.0, 0.2)

@@ -29,6 +29,7 @@ RINGS = ((1.0, 1.0), (1.12, 1.0), (1.3, 0.95), (1.55, 0.7), (1.85, 0.3), (2.2, 0
 BORDER = 0.12  # share of the picture's side over which nothing is carried at its border, so that it can be put back
 _LIT = (0.4, 2.5)  # how much darker or brighter a swapped face may become by the target's light
 _EDGE, _SOFT = 0.03, 0.012  # of a swapped face's mask: how far inside it ends, and its softness, face widths
+_FINEST = 1 / 16  # area in the source that a pixel is taken from below which it is called stretched and no more
 _BROWS = (0.03, 0.11)  # how far down the texture a swapped face fades in: above the brows hair is the target's matter
 
 
@@ -39,13 +40,15 @@ class Pivot:
     known: Rgb  # what the result begins as
     drawn: Rendered  # the 3D face that is wanted
     kept: Float32[np.ndarray, "s s"]  # 1 where the picture is the target's own and must stay, 0 where it is painted
+    stretch: Float32[np.ndarray, "s s"]  # see :func:`stretched`; 0 where the picture is the target's own
 
 
 def reenacted(picture: Rgb, source: Coefficients, wanted: Coefficients, bases: Morphable) -> Pivot:
     """The person in ``picture``, whose face is ``source``, with the face ``wanted``; coefficients in its pixels."""
     side = picture.shape[0]
-    known = taken(picture, field(bases.landmarks(source), bases.landmarks(wanted), side))
-    return Pivot(known, render(wanted, bases, side), np.zeros((side, side), np.float32))
+    where = field(bases.landmarks(source), bases.landmarks(wanted), side)
+    drawn = render(wanted, bases, side)
+    return Pivot(taken(picture, where), drawn, np.zeros((side, side), np.float32), stretched(where))
 
 
 def exchanged(
@@ -69,14 +72,16 @@ def exchanged(
     """
     side = target.shape[0]
     drawn = render(wanted, bases, side)
-    carried = taken(picture, field(bases.landmarks(source), bases.landmarks(wanted), side))
+    where = field(bases.landmarks(source), bases.landmarks(wanted), side)
+    carried = taken(picture, where)
     if relit:
         before = render(replace(wanted, light=source.light), bases, side)
         ratio = np.clip((drawn.picture + 0.02) / (before.picture + 0.02), *_LIT)
         carried = np.clip(carried * cv2.GaussianBlur(ratio, (0, 0), side / 64), 0, 255)
     share = inside(drawn, wanted.scale)[..., None]
     known = np.rint(target + (carried - target.astype(np.float32)) * share).astype(np.uint8)
-    return Pivot(known, drawn, 1 - share[..., 0])
+    finer = wanted.scale / source.scale  # a small source is not stretched for being small
+    return Pivot(known, drawn, 1 - share[..., 0], stretched(where * np.float32(finer)) * share[..., 0])
 
 
 def inside(drawn: Rendered, scale: float) -> Float32[np.ndarray, "s s"]:
@@ -103,6 +108,20 @@ def taken(picture: UInt8[np.ndarray, "h h 3"], where: Float32[np.ndarray, "s s 2
     """The colours that lie at ``where`` (pixels) in ``picture``."""
     x, y = cv2.split(where)
     return cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def stretched(where: Float32[np.ndarray, "s s 2"]) -> Float32[np.ndarray, "s s"]:
+    """How the picture is stretched where its pixels come from ``where``: there it is wrong, whoever it shows.
+
+    -1 where many pixels show one of the source's (lips that were shut and open, a cheek that was hidden), 0 where it
+    is moved only, up to 1 where it is crowded: a quarter of the binary logarithm of areas.
+    """
+    across, down = (
+        np.diff(where, axis=1, append=2 * where[:, -1:] - where[:, -2:-1]),
+        np.diff(where, axis=0, append=2 * where[-1:] - where[-2:-1]),
+    )
+    area = np.abs(across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0])
+    return np.clip(np.log2(np.maximum(area, _FINEST)) / 4, -1, 1).astype(np.float32)
 
 
 def field(source: Points, wanted: Points, side: int) -> Float32[np.ndarray, "s s 2"]:

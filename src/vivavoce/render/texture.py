@@ -176,7 +176,8 @@ class Brush:
         side, there = self.side, self.small(wanted, pivot.known.shape[0])
         if pivot.known.shape[0] != side:
             drawn = render(there, self.bases, side)
-            pivot = Pivot(resized(pivot.known, side), drawn, resized(pivot.kept, side))
+            maps = resized(pivot.kept, side), resized(pivot.stretch, side)
+            pivot = Pivot(resized(pivot.known, side), drawn, *maps)
         told = (signed(pivot.known), shown(pivot), coefficients(there, side))
         known, planes, face = (one[None].to(self.device) for one in told)
         return self.networks.sight(self._windowed(known), self._windowed(planes), face, self.textures)
