@@ -2,11 +2,13 @@
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 
 import difftalk_weights
 import keypoint_weights
 import pytest
 import speech_models
+import tgdm_weights
 import torch
 from torch import nn
 
@@ -15,6 +17,7 @@ from vivavoce.cli import main
 from vivavoce.errors import InputError
 from vivavoce.evaluate import describe as described
 from vivavoce.evaluate.describe import Part, describe, operations, parts_of
+from vivavoce.systems import tgdm
 
 pytest.importorskip("transformers")
 
@@ -116,6 +119,24 @@ def test_painting_is_counted_with_what_is_painted_from(tmp_path):
     assert all(part.gflop > 0 for part in stages)
     with pytest.raises(InputError, match="no difftalk weights"):
         describe("difftalk", tmp_path / "nothing")
+
+
+def test_the_painter_of_faces_is_counted_with_its_textures_and_what_a_step_costs(tmp_path):
+    folder = tgdm_weights.written(tmp_path)
+    found, net = describe("tgdm", folder), tgdm_weights.tiny()
+    parts = {part.name: part for part in found.parts}
+    painter = parts["texture encoder"].parameters + parts["painter"].parameters
+    assert painter == sum(p.numel() for p in net.painter.parameters())
+    stages = [parts[f"first stage: to {what}"] for what in ("latents", "pictures")]
+    assert net.first_stage is not None
+    assert sum(part.parameters for part in stages) == sum(p.numel() for p in net.first_stage.parameters())
+    assert [part.calls for part in stages] == [1, 2]  # what is carried; that, and what is painted
+    assert parts["painter"].calls == tgdm.STEPS
+    assert parts["texture encoder"].per_frame == 0
+    told = list(parts_of(replace(tgdm.assemble(weights=folder).renderer, guidance=2.0)))
+    assert told[-1].calls == 2 * tgdm.STEPS
+    assert all(part.gflop > 0 for part in told)
+    assert {"phone encoder", "motion: motion out"} <= parts.keys()
 
 
 def test_people_read_a_table(published, monkeypatch, capsys):

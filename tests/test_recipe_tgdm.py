@@ -80,7 +80,7 @@ def test_a_painter_is_not_told_who_it_paints_if_it_is_not_to_be():
         sight = net.sight(batch.known, batch.drawn, batch.face, [])
         torch.testing.assert_close(sight.face, batch.face * torch.tensor(told).float())
     bases = Morphable.pretrained()
-    assert tgdm.UNNAMED == (len(bases.identity), len(bases.texture))
+    assert (len(bases.identity), len(bases.texture)) == tgdm.UNNAMED
 
 
 def rng() -> np.random.Generator:

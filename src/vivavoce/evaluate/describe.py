@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vivavoce import weights as packaged
 from vivavoce.errors import InputError
+from vivavoce.evaluate.counting import GIGA, below, nothing_in, operations, parameters
 from vivavoce.importing.speech import CONFIG, FOLDER
 from vivavoce.motion.chunks import STEPS, ChunkGenerator, Hush
 from vivavoce.motion.codes import CodeModel
@@ -36,16 +37,16 @@ from vivavoce.nets.mmdit import Config, MMDiT, full
 from vivavoce.render.implicit import ImplicitRenderer
 from vivavoce.render.keypoint import KeypointRenderer
 from vivavoce.render.latent import LatentRenderer
+from vivavoce.render.texture import TextureRenderer
 from vivavoce.sampling.samplers import uniform
 from vivavoce.speech.encoder import PhoneEncoder, channel
 from vivavoce.speech.pretrained import built, described
 from vivavoce.speech.transformer import EDGE, PER_FRAME, SpeechTransformer, TransformerEncoder
 from vivavoce.system import System
-from vivavoce.systems import difftalk, ifmdm, liveportrait, moda
+from vivavoce.systems import difftalk, ifmdm, liveportrait, moda, tgdm
 from vivavoce.timeline import Clock
 from vivavoce.weights.systems import weight_file
 
-GIGA = 1e9
 IMPLICIT = LiaConfig(size=512, bounded=True, groups=4, refine=512, fold=8)  # the paper's, its refine block folded
 HUBERT = {"model_type": "hubert"}  # its defaults are the base model, which MoDA was trained with
 NULLS = "no_"  # what stands for a condition that is not given: the published network keeps it elsewhere
@@ -265,6 +266,28 @@ def _(renderer: LatentRenderer) -> Iterator[Part]:
     yield Part("denoiser", parameters(net.unet), work, renderer.steps)
 
 
+@parts_of.register
+def _(renderer: TextureRenderer) -> Iterator[Part]:
+    net = nothing_in(renderer.networks)
+    stage, config, painter = net.first_stage, net.config.painter, net.painter
+    rows, columns = net.config.inner
+    picture = torch.empty(1, 3, rows, columns, device="meta")
+    source = torch.empty(1, config.source, rows, columns, device="meta")
+    latent, textures = net.encode(picture), painter.textures(source)
+    given = torch.empty(1, config.given, *latent.shape[2:], device="meta")
+    face, time = torch.empty(1, config.coefficients, device="meta"), torch.empty(1, device="meta")
+    once = parameters(painter.textures)
+    yield Part("texture encoder", once, operations(lambda: painter.textures(source)), 1, None)
+    if stage is not None:
+        encoder = parameters(stage.encoder) + parameters(stage.quant_conv)
+        decoder = parameters(stage) - encoder
+        yield Part("first stage: to latents", encoder, operations(lambda: stage.encode(picture)))
+        yield Part("first stage: to pictures", decoder, operations(lambda: stage.decode(latent)), 2)
+    work = operations(lambda: painter(latent, time, given, face, textures))
+    calls = renderer.steps * (1 + (renderer.guidance != 1))
+    yield Part("painter", parameters(painter) - once, work, calls)
+
+
 def _transformer(
     network: MMDiT, rows: int, heard: int, past: int, generator: FlowGenerator | WindowGenerator
 ) -> Iterator[Part]:
@@ -296,37 +319,11 @@ def _transformer(
     }
     for name, modules in named.items():
         count = sum(parameters(getattr(net, module)) for module in modules)
-        work = sum(_below(found, type(net).__name__, module) for module in modules) / GIGA
+        work = sum(below(found, type(net).__name__, module) for module in modules) / GIGA
         once = modules[0] in ("audio_in", "identity_in", "emotion_in")
         yield Part(f"motion: {name}", count, work, passes * (1 if once else steps), generator.hop)
     others = [value for key, value in net.named_parameters(recurse=False) if key.startswith(NULLS) or key == "shown"]
     yield Part("motion: what is not given", sum(value.numel() for value in others), 0.0, passes, generator.hop)
-
-
-def _below(found: dict[str, int], root: str, module: str) -> int:
-    """Operations of a module, or of the modules in a list."""
-    own = f"{root}.{module}"
-    if own in found:
-        return found[own]
-    return sum(work for name, work in found.items() if name.startswith(f"{own}.") and name.count(".") == 2)
-
-
-def parameters(module: nn.Module, *, without: str = "") -> int:
-    """How many numbers are learned."""
-    return sum(value.numel() for key, value in module.named_parameters() if key != without)
-
-
-def operations(call: Callable[[], Any]) -> float:
-    """10^9 operations of ``call``, which runs networks on the ``meta`` device."""
-    with FlopCounterMode(display=False) as counted:
-        call()
-    return counted.get_total_flops() / GIGA
-
-
-def nothing_in(module: Any) -> Any:
-    """A network of the same configuration without memory behind it."""
-    with torch.device("meta"):
-        return type(module)(module.config).eval().requires_grad_(False)
 
 
 def _compact(weights: Path | None) -> System:
@@ -397,4 +394,5 @@ SYSTEMS: dict[str, Callable[[Path | None], System]] = {
     "liveportrait": _followed,
     "if-mdm": _implicit,
     "difftalk": lambda weights: difftalk.assemble(weights=weights),
+    "tgdm": lambda weights: tgdm.assemble(weights=weights),
 }
