@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from vivavoce.nets import lia_kernel
-from vivavoce.nets.lia import Blur, Enlarge, Lia, LiaConfig, activated
-from vivavoce.nets.lia_quick import Tiled, enlarging, halving, prepared, quicken
+from vivavoce.nets.lia import Blur, Enlarge, Lia, LiaConfig, ModulatedConv, activated
+from vivavoce.nets.lia_quick import QuickModulatedConv, Tiled, halving, narrow, prepared, quicken
 
 
 def close(found, wanted, within=2e-5):
@@ -18,12 +18,22 @@ def close(found, wanted, within=2e-5):
 
 
 @torch.inference_mode()
-def test_a_convolution_that_enlarges_and_its_blur_are_one():
-    x, weight = torch.randn(1, 3, 8, 8), torch.randn(5, 3, 3, 3)
-    wanted = Blur(5, 1, gain=4.0)(functional.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
-    apart = functional.conv2d(x, enlarging(weight).float(), padding=1)
-    close(functional.pixel_shuffle(apart, 2), wanted)
-    close(Tiled(enlarging(weight), together=2, slope=1.0, gain=1.0)(x[0], torch.zeros(5)), wanted[0])
+@pytest.mark.parametrize(("inside", "outside", "groups"), [(4, 6, 1), (8, 12, 4), (3, 3, 3)])
+def test_narrow_convolutions_are_those_of_ordinary_ones(inside, outside, groups):
+    x, bias, kernel = torch.randn(1, inside, 8, 12), torch.randn(outside), torch.randn(outside, inside // groups, 3, 3)
+    wanted = functional.conv2d(x, kernel, bias, padding=1, groups=groups)
+    close(narrow(x, kernel, bias, 1.0), wanted)
+    close(narrow(x, kernel, bias, 0.2), functional.leaky_relu(wanted, 0.2))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("enlarge", [False, True])
+@pytest.mark.parametrize(("inside", "outside", "side"), [(3, 5, 16), (60, 50, 16), (60, 50, 4), (2, 1, 100)])
+def test_what_a_latent_scales_comes_out_alike(enlarge, inside, outside, side):
+    conv = ModulatedConv(inside, outside, 4, enlarge=enlarge)
+    nn.init.normal_(conv.bias)
+    x, latent = torch.randn(1, inside, side, side), torch.randn(1, 4)
+    close(QuickModulatedConv(conv, side)(x, latent), conv(x, latent))
 
 
 @torch.inference_mode()

@@ -248,7 +248,8 @@ class FlowHead(nn.Module):
         if self.groups == 1:
             return told.tanh()
         parts = told.unflatten(1, (self.groups, 3))
-        return (parts[:, :, :2].tanh() * parts[:, :, 2:].softmax(1)).sum(1)
+        share = (parts[:, :, 2:] - parts[:, :, 2:].amax(1, keepdim=True)).exp()  # a soft-max, divided last
+        return (parts[:, :, :2].tanh() * share).sum(1) / share.sum(1)
 
 
 def grid(like: Float[Tensor, "b c h w"]) -> Float[Tensor, "h w 2"]:

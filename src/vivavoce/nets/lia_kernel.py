@@ -2,7 +2,7 @@
 
 Tiles are Lavin and Gray's F(4x4, 3x3) (2016), as in :mod:`vivavoce.nets.quick_kernel`. Here what surrounds a
 convolution happens on the way: scaling of channels, activation, and pictures taken apart or put together two by two.
-Rows are taken apart into every fourth pixel first, so that all sums run over neighbours in memory.
+Maps are taken apart into every fourth pixel first, so that all sums run over neighbours in memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from vivavoce.nets.quick_kernel import kernel
 
 # Single precision throughout: a whole number times one would be double, and half as many at a time.
 ONE, TWO, FOUR, FIVE, EIGHT = np.float32(1), np.float32(2), np.float32(4), np.float32(5), np.float32(8)
-HALF, THIRD = np.float32(0.5), np.float32(1 / 3)
+HALF, THIRD, GAIN = np.float32(0.5), np.float32(1 / 3), np.float32(np.sqrt(2))
+# Of the smoothed double of a row, for even and odd rows: what three rows' taps 0, 1 and 2 count.
+CARRIED = np.array(
+    [[[0, 1, 3], [3, 3, 1], [1, 0, 0]], [[0, 0, 1], [1, 3, 3], [3, 1, 0]]], np.float32
+) / np.float32(4)  # fmt: skip
 Row = Float32[np.ndarray, " t"]
 
 
@@ -80,94 +84,152 @@ def enter(
     factor: int,
     top: int,
     rows: int,
-    entered: Float32[np.ndarray, "36 k t"],
+    plane: int,
+    made: Float32[np.ndarray, " n"],
 ) -> None:
-    """Tiles of 6 x 6 pixels, every 4 pixels, from tile row ``top`` on, in the basis of the products.
+    """Tiles of 6 x 6 pixels, every 4 pixels, ``rows`` tile rows from ``top`` on, in the basis of the products.
 
     Channels are scaled by ``style``; each becomes ``factor * factor`` of every ``factor``-th row and column. Sides must
-    be multiples of ``4 * factor``.
+    be multiples of ``4 * factor``. ``made`` takes 36 matrices, each ``plane`` numbers after the one before: a row for
+    each channel, of all tiles, and one more at the end of each tile row that means nothing. So all sums run over all
+    tiles at once.
     """
     channels, height, width = x.shape
     fine, across = factor * factor, width // factor // 4
-    pitch, made = across + 1, entered.reshape(entered.size)
+    pitch, size = across + 1, rows * (across + 1)
     for k in numba.prange(channels * fine):
         c, a, b = k // fine, k % fine // factor, k % factor
         scale = style[c]
-        apart = np.zeros((6, 4, pitch), np.float32)  # every fourth pixel, the first before the row's beginning
-        turned = np.empty(4 * pitch, np.float32)
-        flat = apart.reshape(24 * pitch)
-        for row in range(rows):
-            for n in range(6):
-                y = factor * (4 * (top + row) + n - 1) + a
-                if 0 <= y < height:
-                    for t in range(across):
-                        at = 4 * factor * t + b
-                        apart[n, 1, t] = x[c, y, at] * scale
-                        apart[n, 2, t] = x[c, y, at + factor] * scale
-                        apart[n, 3, t] = x[c, y, at + 2 * factor] * scale
-                        apart[n, 0, t + 1] = x[c, y, at + 3 * factor] * scale
-                else:
-                    apart[n] = 0
-            size = 4 * pitch
-            for n in range(6):
-                into(n, flat, (0, size, 2 * size, 3 * size, 4 * size, 5 * size), turned, 0, size)
-                for m in range(6):
-                    to = ((6 * n + m) * len(entered[0]) + k) * rows * across + row * across
-                    into(m, turned, (0, pitch, 2 * pitch, 3 * pitch, 1, pitch + 1), made, to, across)
+        # Every fourth pixel of every fourth row, the first before the picture's edge.
+        apart = np.zeros((4, 4, size + pitch), np.float32)
+        turned = np.zeros(4 * size + 1, np.float32)
+        for n in range(4 * rows + 2):
+            y, first = factor * (4 * top + n - 1) + a, n // 4 * pitch
+            if 0 <= y < height:
+                for t in range(across):
+                    at = 4 * factor * t + b
+                    apart[1, n % 4, first + t] = x[c, y, at] * scale
+                    apart[2, n % 4, first + t] = x[c, y, at + factor] * scale
+                    apart[3, n % 4, first + t] = x[c, y, at + 2 * factor] * scale
+                    apart[0, n % 4, first + t + 1] = x[c, y, at + 3 * factor] * scale
+        flat, step = apart.reshape(apart.size), size + pitch
+        for n in range(6):
+            for m in range(4):
+                p = 4 * m * step
+                at = (p, p + step, p + 2 * step, p + 3 * step, p + pitch, p + step + pitch)
+                into(n, flat, at, turned, m * size, size)
+            for m in range(6):
+                into(m, turned, (0, size, 2 * size, 3 * size, 1, size + 1), made, (6 * n + m) * plane + k * size, size)
 
 
 @kernel
-def leave(  # noqa: C901, PLR0913, PLR0917  (kernels see arrays and numbers only, and one pass does it all)
-    left: Float32[np.ndarray, "36 k t"],
+def leave(  # noqa: PLR0913, PLR0917  (kernels see arrays and numbers only, and one pass does it all)
+    products: Float32[np.ndarray, " n"],
+    plane: int,
+    rows: int,
     scale: Float32[np.ndarray, " c"],
     bias: Float32[np.ndarray, " c"],
     slope: float,
     gain: float,
     add: bool,
-    factor: int,
     top: int,
     out: Float32[np.ndarray, "c h w"],
 ) -> None:
-    """The products' way back, from tile row ``top`` on: scaled, biased, activated, times ``gain``.
+    """The products' way back, ``rows`` tile rows from ``top`` on: scaled, biased, activated, times ``gain``.
 
-    ``slope`` is the activation's below zero. ``factor * factor`` channels of products make one of ``factor`` times the
-    side.
-    ``add`` to what is there.
+    ``slope`` is the activation's below zero. ``add`` to what is there. ``products`` lie as :func:`enter` lays them.
     """
     channels, _, width = out.shape
-    fine, across = factor * factor, width // factor // 4
-    rows, products = left.shape[2] // across, left.reshape(left.size)
-    plane = left.shape[1] * left.shape[2]
+    pitch, size = width // 4 + 1, rows * (width // 4 + 1)
     for c in numba.prange(channels):
-        half = np.empty(6 * across, np.float32)
-        line = np.empty(across, np.float32)
-        lines = np.empty((4 * factor, width), np.float32)
+        half, lines = np.empty(6 * size, np.float32), np.empty(4 * size, np.float32)
         scaled, biased, below = np.float32(scale[c] * gain), np.float32(bias[c] * gain), np.float32(slope)
-        for row in range(rows):
-            for part in range(fine):
-                k, a, b = c * fine + part, part // factor, part % factor
-                begin = k * rows * across + row * across
-                for y in range(4):
-                    for n in range(6):
-                        p = begin + n * plane
-                        at = (p, p + 6 * plane, p + 12 * plane, p + 18 * plane, p + 24 * plane, p + 30 * plane)
-                        back(y, products, at, half, n * across, across)
+        for y in range(4):
+            for n in range(6):
+                p = n * plane + c * size
+                at = (p, p + 6 * plane, p + 12 * plane, p + 18 * plane, p + 24 * plane, p + 30 * plane)
+                back(y, products, at, half, n * size, size)
+            for m in range(4):
+                back(m, half, (0, size, 2 * size, 3 * size, 4 * size, 5 * size), lines, m * size, size)
+            for t in range(4 * size):
+                value = lines[t] * scaled + biased
+                lines[t] = max(value, value * below)
+            for row in range(rows):
+                to, first = out[c, 4 * (top + row) + y], row * pitch
+                for t in range(width // 4):
                     for m in range(4):
-                        at = (0, across, 2 * across, 3 * across, 4 * across, 5 * across)
-                        back(m, half, at, line, 0, across)
-                        for t in range(across):
-                            value = line[t] * scaled + biased
-                            line[t] = max(value, value * below)
-                        to = lines[y * factor + a]
-                        for t in range(across):
-                            to[(4 * t + m) * factor + b] = line[t]
-            first = 4 * factor * (top + row)
-            for y in range(4 * factor):
-                if add:
-                    for t in range(width):
-                        out[c, first + y, t] += lines[y, t]
-                else:
-                    out[c, first + y] = lines[y]
+                        kept = to[4 * t + m] if add else np.float32(0)
+                        to[4 * t + m] = kept + lines[m * size + first + t]
+
+
+@kernel
+def gather(
+    products: Float32[np.ndarray, "c 9 h w"],
+    scale: Float32[np.ndarray, " c"],
+    bias: Float32[np.ndarray, " c"],
+    out: Float32[np.ndarray, "c h2 w2"],
+) -> None:
+    """What a transposed convolution of stride 2 and a blur after it make of its nine taps' products; activated.
+
+    Pixel ``2 p + a`` takes from ``p + d`` what tap u puts there and the blur carries on, by ``2 d - a + 1 + u``; the
+    same along rows and along columns.
+    """
+    channels, _, height, width = products.shape
+    low, high, slope = np.float32(0.25), np.float32(0.75), np.float32(0.2)
+    for c in numba.prange(channels):
+        column = np.zeros((3, width + 2), np.float32)  # for each tap along the row; zero at both ends
+        gained, biased = np.float32(scale[c] * GAIN), np.float32(bias[c] * GAIN)
+        for y in range(2 * height):
+            for v in range(3):
+                to = column[v, 1:-1]
+                to[:] = 0
+                for d in range(3):
+                    row = y // 2 + d - 1
+                    if 0 <= row < height:
+                        i, j, k = CARRIED[y % 2, d, 0], CARRIED[y % 2, d, 1], CARRIED[y % 2, d, 2]
+                        e, f, g = products[c, v, row], products[c, 3 + v, row], products[c, 6 + v, row]
+                        for t in range(width):
+                            to[t] += i * e[t] + j * f[t] + k * g[t]
+            line, zeroth, first, second = out[c, y], column[0], column[1], column[2]
+            for t in range(width):
+                even = high * (zeroth[t + 1] + first[t + 1] + second[t])
+                even = even + low * (second[t + 1] + first[t] + zeroth[t + 2])
+                odd = high * (first[t + 1] + second[t + 1] + zeroth[t + 2])
+                odd = odd + low * (zeroth[t + 1] + second[t] + first[t + 2])
+                even, odd = even * gained + biased, odd * gained + biased
+                line[2 * t] = max(even, even * slope)
+                line[2 * t + 1] = max(odd, odd * slope)
+
+
+@kernel
+def narrow(
+    x: Float32[np.ndarray, "i hp wp"],
+    weight: Float32[np.ndarray, "o k 3 3"],
+    bias: Float32[np.ndarray, " o"],
+    slope: float,
+    out: Float32[np.ndarray, "o h w"],
+) -> None:
+    """A 3-wide convolution of few channels, in i / k groups, of maps that have a border of 1; then activated.
+
+    All nine taps in one sum: what is summed up is loaded once for nine products.
+    """
+    channels, height, width = out.shape
+    each, groups = weight.shape[1], len(x) // weight.shape[1]
+    for y in numba.prange(height):
+        total, below = np.empty(width, np.float32), np.float32(slope)
+        for c in range(channels):
+            total[:] = bias[c]
+            for k in range(each):
+                i, w = c * groups // channels * each + k, weight[c, k]
+                a, b, e = x[i, y], x[i, y + 1], x[i, y + 2]
+                p, q, r, s, u, v = w[0, 0], w[0, 1], w[0, 2], w[1, 0], w[1, 1], w[1, 2]
+                f, g, h = w[2, 0], w[2, 1], w[2, 2]
+                for t in range(width):
+                    above = p * a[t] + q * a[t + 1] + r * a[t + 2]
+                    total[t] += above + s * b[t] + u * b[t + 1] + v * b[t + 2] + f * e[t] + g * e[t + 1] + h * e[t + 2]
+            to = out[c, y]
+            for t in range(width):
+                to[t] = max(total[t], total[t] * below)
 
 
 @kernel

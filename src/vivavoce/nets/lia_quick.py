@@ -1,9 +1,10 @@
 """The latent image animator for inference in single precision on CPUs: the same function, a fraction of the work.
 
-- A convolution that enlarges, with the blur after it, is one 3-wide convolution that gives four pixels for each; one
-  that halves, with the blur before it, is one of four pixels taken as channels.
-- All 3-wide convolutions of large maps go through Winograd's tiles, with the latent's scaling, bias, activation and
-  residual sum done on the way in and out.
+- Of a convolution that enlarges only the products are a matrix's; their sums, the blur after it and all that follows
+  are one pass over memory.
+- One that halves, with the blur before it, is a 3-wide one of four pixels taken as channels. All 3-wide convolutions of
+  many channels go through Winograd's tiles, with the latent's scaling, bias, activation and residual sum done on the
+  way in and out. Of few channels, the latent scales the kernel instead of the maps.
 - Moving features and then reducing them to colours is reducing and then moving: colours of the source are computed
   once a portrait, and of the finest features nothing else is needed.
 """
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,32 +34,22 @@ from vivavoce.nets.lia import (
     activated,
     grid,
 )
-from vivavoce.nets.quick import turned
+from vivavoce.nets.quick import spaced, turned
 from vivavoce.nets.quick_kernel import kernels
 
 _TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.float64) / 8
-_BLOCK = 1 << 20  # numbers of transformed input and output held at once, about what a core's share of caches keeps
-_SMALLEST = 16  # side of the maps from which tiles pay
-_SMALLEST_TURNED = 64  # and of those that are enlarged or halved on the way, whose kernels are four times as large
-
-
-def enlarging(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "_o i 3 3"]:
-    """A transposed convolution of stride 2 and a blur after it, as one kernel for each of four neighbouring pixels."""
-    # Pixel 2p + a takes from p + d what tap u puts there and the blur carries on, by 2d - a + 1 + u.
-    spread = _reached([[[2 * d - a + 1 + u for u in range(3)] for d in (-1, 0, 1)] for a in (0, 1)], 2.0)
-    return torch.einsum("adu,bev,oiuv->oabide", spread, spread, weight.double()).flatten(0, 2)
+_BLOCK = 1 << 22  # numbers of products and of what goes into them held at once
+_COLUMNS = 64  # of the matrices multiplied, at least
+_LEAST, _SMALLEST = 48, 16  # channels, and sides of maps, from which tiles pay
+_NARROW = 16  # channels up to which all taps are summed at once
+_SMALLEST_HALVED = 64  # of those that are halved on the way, whose kernels are four times as large
 
 
 def halving(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "o _i 3 3"]:
     """A blur and a convolution of stride 2 after it, as one kernel over the four pixels of every square as channels."""
-    spread = _reached([[[2 * d + a + 2 - u for u in range(3)] for d in (-1, 0, 1)] for a in (0, 1)], 1.0)
+    at = torch.tensor([[[2 * d + a + 2 - u for u in range(3)] for d in (-1, 0, 1)] for a in (0, 1)])
+    spread = torch.where((at >= 0) & (at < len(_TAPS)), _TAPS[at.clamp(0, 3)], 0.0)
     return torch.einsum("adu,bev,oiuv->oiabde", spread, spread, weight.double()).flatten(1, 3)
-
-
-def _reached(steps: list[list[list[int]]], gain: float) -> Float[Tensor, "2 3 3"]:
-    """The blur's tap at each of ``steps``; nothing beyond its four taps."""
-    at = torch.tensor(steps)
-    return torch.where((at >= 0) & (at < len(_TAPS)), gain * _TAPS[at.clamp(0, 3)], 0.0)
 
 
 class Tiled(nn.Module):
@@ -66,7 +58,6 @@ class Tiled(nn.Module):
     Args:
         weight: [out, in, 3, 3].
         apart: rows and columns of the map taken as channels, 1 or 2.
-        together: channels put back as rows and columns, 1 or 2.
         slope: of the activation below zero, 1 for none.
         gain: what the result is multiplied by.
     """
@@ -76,12 +67,11 @@ class Tiled(nn.Module):
         weight: Float[Tensor, "o i 3 3"],
         *,
         apart: int = 1,
-        together: int = 1,
         slope: float = SLOPE,
         gain: float = math.sqrt(2),
     ) -> None:
         super().__init__()
-        self.apart, self.together, self.slope, self.gain = apart, together, slope, gain
+        self.apart, self.slope, self.gain = apart, slope, gain
         self.register_buffer("kernel", turned(weight.detach().unsqueeze(2)), persistent=False)  # [36 o i]
         self.kernel: Tensor
 
@@ -97,40 +87,78 @@ class Tiled(nn.Module):
         """Channels times ``style``, convolved, times ``scale``, biased, activated, added to ``onto`` (in place)."""
         x = x.contiguous()
         outside, inside = self.kernel.shape[1:]
-        channels, side = outside // self.together**2, x.shape[-1] // self.apart
-        across = down = side // 4
-        rows = min(down, max(1, _BLOCK // (36 * across * (inside + outside))))
+        side = x.shape[-1] // self.apart
+        down, pitch = side // 4, side // 4 + 1
+        rows = min(down, max(1, _BLOCK // (36 * pitch * (inside + outside)), _COLUMNS // pitch))
         rows = next(n for n in range(rows, 0, -1) if down % n == 0)
-        entered, left = torch.empty(36, inside, rows * across), torch.empty(36, outside, rows * across)
+        entered, left = spaced(inside, rows * pitch), spaced(outside, rows * pitch)
         style = torch.ones(len(x)) if style is None else style.contiguous()
-        scale = torch.ones(channels) if scale is None else scale.contiguous()
-        out = torch.empty(channels, side * self.together, side * self.together) if onto is None else onto
+        scale = torch.ones(outside) if scale is None else scale.contiguous()
+        out = torch.empty(outside, side, side) if onto is None else onto
+        around = (scale.numpy(), bias.detach().numpy(), self.slope, self.gain, onto is not None)
         for top in range(0, down, rows):
             with kernels():
-                lia_kernel.enter(x.numpy(), style.numpy(), self.apart, top, rows, entered.numpy())
+                lia_kernel.enter(x.numpy(), style.numpy(), self.apart, top, rows, entered.stride(0), _flat(entered))
             torch.bmm(self.kernel, entered, out=left)
-            around = (scale.numpy(), bias.detach().numpy(), self.slope, self.gain, onto is not None, self.together)
             with kernels():
-                lia_kernel.leave(left.numpy(), *around, top, out.numpy())
+                lia_kernel.leave(_flat(left), left.stride(0), rows, *around, top, out.numpy())
         return out
 
 
-class QuickModulatedConv(nn.Module):
-    """:class:`vivavoce.nets.lia.ModulatedConv` in tiles."""
+def _flat(matrices: Float[Tensor, "36 r c"]) -> Float32[np.ndarray, " n"]:
+    return matrices.as_strided((36 * matrices.stride(0),), (1,)).numpy()
 
-    def __init__(self, conv: ModulatedConv) -> None:
+
+class QuickModulatedConv(nn.Module):
+    """:class:`vivavoce.nets.lia.ModulatedConv`, of maps ``side`` wide: what the latent scales once is kept."""
+
+    def __init__(self, conv: ModulatedConv, side: int) -> None:
         super().__init__()
         self.style, self.bias = conv.style, conv.bias
         weight = conv.weight.detach()
         self.register_buffer("power", weight.square().sum((2, 3)).T.contiguous(), persistent=False)
         self.power: Tensor
-        self.tiled = Tiled(enlarging(weight), together=2) if conv.enlarge else Tiled(weight)
+        pays = side >= _SMALLEST and min(weight.shape[:2]) >= _LEAST
+        self.tiled = Tiled(weight) if pays and not conv.enlarge else None
+        kernel = weight.movedim(1, -1).flatten(0, 2) if conv.enlarge else weight  # [(out tap) in] or [out in 3 3]
+        self.register_buffer("kernel", kernel.contiguous(), persistent=False)
+        self.kernel: Tensor
 
     def forward(self, x: Float[Tensor, "1 i h w"], latent: Float[Tensor, "1 s"]) -> Float[Tensor, "1 o _h _w"]:
         """Activated maps, twice as wide if the convolution enlarges."""
         style = self.style(latent)
-        scale = (style.square() @ self.power + 1e-8).rsqrt()
-        return self.tiled(x[0], self.bias, style=style[0], scale=scale[0])[None]
+        scale = (style.square() @ self.power + 1e-8).rsqrt()[0]
+        if self.tiled is not None:
+            return self.tiled(x[0], self.bias, style=style[0], scale=scale)[None]
+        x, kernel = self._scaled(x, style)
+        if self.kernel.ndim == 2:
+            return self._enlarged(x[0], kernel, scale)[None]
+        if max(kernel.shape[:2]) <= _NARROW:
+            gain = math.sqrt(2)
+            return narrow(x, kernel * (gain * scale[:, None, None, None]), gain * self.bias, SLOPE)
+        made = functional.conv2d(x, kernel, padding=1)[0]
+        return activated(made.mul_(scale[:, None, None]).add_(self.bias[:, None, None]))[None]
+
+    def _scaled(self, x: Tensor, style: Float[Tensor, "1 i"]) -> tuple[Tensor, Tensor]:
+        """Maps and kernel, one of which the latent scales: the smaller one."""
+        if self.kernel.numel() > x.numel():
+            return x * style[..., None, None], self.kernel
+        return x, self.kernel * (style if self.kernel.ndim == 2 else style[..., None, None])
+
+    def _enlarged(
+        self, x: Float[Tensor, "i h w"], kernel: Float[Tensor, "_k i"], scale: Float[Tensor, " o"]
+    ) -> Float[Tensor, "o _h _w"]:
+        height, width = x.shape[1:]
+        out = torch.empty(len(self.bias), 2 * height, 2 * width)
+        some = max(1, _BLOCK // (9 * height * width))  # channels whose products the caches keep
+        for at in range(0, len(out), some):
+            products = (kernel[9 * at : 9 * (at + some)] @ x.flatten(1)).view(-1, 9, height, width)
+            few = slice(at, at + some)
+            with kernels():
+                lia_kernel.gather(
+                    products.numpy(), scale[few].numpy(), self.bias.detach()[few].numpy(), out[few].numpy()
+                )
+        return out
 
 
 class QuickHalvingBlock(nn.Module):
@@ -165,7 +193,7 @@ class QuickEncoder(nn.Module):
         blocks = [block for block in encoder.blocks if isinstance(block, HalvingBlock)]
         sides = [size >> n for n in range(len(blocks))]
         self.blocks = nn.ModuleList(
-            QuickHalvingBlock(block) if side >= _SMALLEST_TURNED else block
+            QuickHalvingBlock(block) if side >= _SMALLEST_HALVED and len(block.conv.weight) >= _LEAST else block
             for block, side in zip(blocks, sides, strict=True)
         )
 
@@ -191,15 +219,14 @@ class QuickSynthesis(nn.Module):
 
     def __init__(self, synthesis: Synthesis) -> None:
         super().__init__()
-        self.start, self.first = synthesis.start, synthesis.first
+        self.start, self.first = synthesis.start, QuickModulatedConv(synthesis.first, 4)
         self.levels = synthesis.levels
         convs: list[nn.Module] = []
         for n, level in enumerate(_levels(synthesis.levels)):
             side = 8 << n
-            quick = side // 2 >= _SMALLEST_TURNED
-            convs.append(QuickModulatedConv(level.enlarge) if quick else level.enlarge)
-            convs.append(QuickModulatedConv(level.conv) if side >= _SMALLEST else level.conv)
+            convs += [QuickModulatedConv(level.enlarge, side // 2), QuickModulatedConv(level.conv, side)]
         self.convs = nn.ModuleList(convs)
+        self._places = [grid(torch.empty(1, 1, 8 << n, 8 << n)).movedim(-1, 0) for n in range(len(self.levels))]
 
     def prepared(self, features: tuple[Float[Tensor, "b _c _h _w"], ...]) -> tuple[Float[Tensor, "b _k _h _w"], ...]:
         """What of a portrait's features moves: three channels of colour come last; of the finest, these alone."""
@@ -224,7 +251,7 @@ class QuickSynthesis(nn.Module):
         for n, (level, feature) in enumerate(zip(_levels(self.levels), features, strict=True)):
             x = self.convs[2 * n + 1](self.convs[2 * n](x, latent), latent)
             told = _told(level.flow, x, latent, told)
-            flow = level.flow.blended(told[:, :-1])[0] + grid(told).movedim(-1, 0)
+            flow = level.flow.blended(told[:, :-1])[0] + self._places[n]
             mask = told[:, -1:].sigmoid()
             painted = torch.zeros(3, *x.shape[-2:])
             x = x.contiguous()
@@ -241,13 +268,32 @@ class QuickSynthesis(nn.Module):
 def _told(head: FlowHead, x: Tensor, latent: Tensor, coarser: Tensor | None) -> Tensor:
     """What a flow head tells; the latent scales its few weights instead of the maps."""
     style = head.style(latent)[0]
-    tell = head.tell.weight[:, :, 0, 0] * style
-    told = torch.addmm(_bias(head.tell)[:, None], tell, x[0].flatten(1)).view(-1, *x.shape[-2:])
-    if head.local is not None:
-        kernel = head.local.weight * style.view(head.groups, 1, -1).expand(-1, 3, -1).flatten(0, 1)[..., None, None]
-        local = functional.conv2d(x, kernel, head.local.bias, padding=1, groups=head.groups)[0]
-        told = torch.cat([local, told])
+    local = head.local
+    told = torch.empty(head.tell.out_channels + (local.out_channels if local is not None else 0), *x.shape[-2:])
+    if local is not None:
+        kernel = local.weight * style.view(head.groups, 1, -1).expand(-1, 3, -1).flatten(0, 1)[..., None, None]
+        if kernel.shape[1] <= _NARROW:
+            narrow(x, kernel, _bias(local), 1.0, told[None, :-1])
+        else:
+            told[:-1] = functional.conv2d(x, kernel, local.bias, padding=1, groups=head.groups)[0]
+    last = told[-head.tell.out_channels :].flatten(1)
+    torch.addmm(_bias(head.tell)[:, None], head.tell.weight[:, :, 0, 0] * style, x[0].flatten(1), out=last)
     return _enlarged(coarser[0] if coarser is not None else None, told)[None]
+
+
+def narrow(
+    x: Float[Tensor, "1 i h w"],
+    kernel: Float[Tensor, "o _k 3 3"],
+    bias: Float[Tensor, " o"],
+    slope: float,
+    out: Float[Tensor, "1 o h w"] | None = None,
+) -> Float[Tensor, "1 o h w"]:
+    """A convolution of few channels, in as many groups as ``kernel`` leaves, activated: below zero times ``slope``."""
+    out = torch.empty(1, len(kernel), *x.shape[-2:]) if out is None else out
+    bordered = functional.pad(x, (1, 1, 1, 1))[0].numpy()
+    with kernels():
+        lia_kernel.narrow(bordered, kernel.contiguous().numpy(), bias.detach().numpy(), slope, out[0].numpy())
+    return out
 
 
 def _enlarged(coarser: Tensor | None, onto: Tensor) -> Tensor:

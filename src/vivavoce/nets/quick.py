@@ -62,7 +62,7 @@ class WinogradConv(nn.Module):
         across, down = -(-width // _TILE), -(-height // _TILE)
         rows = max(1, min(down, max(_COLUMNS // across, _BLOCK // (36 * across * (inside + outside)))))
         out = torch.empty(outside, depth, height, width)
-        entered = _apart((depth + 2 * pad) * inside, rows * across)
+        entered = spaced((depth + 2 * pad) * inside, rows * across).zero_()
         left = torch.empty(36, outside, rows * across)
         for top in range(0, down, rows):
             with kernels():
@@ -74,11 +74,11 @@ class WinogradConv(nn.Module):
         return out
 
 
-def _apart(rows: int, columns: int) -> Float[Tensor, "36 r c"]:
-    """36 zeroed matrices whose starts do not fall on the same line of a cache, as multiples of a page would."""
+def spaced(rows: int, columns: int) -> Float[Tensor, "36 r c"]:
+    """36 matrices to write to, whose starts do not fall on the same line of a cache, as multiples of a page would."""
     size = rows * columns + 16
     size += 0 if size // 16 % 2 else 16
-    return torch.zeros(36 * size).as_strided((36, rows, columns), (size, columns, 1))
+    return torch.empty(36 * size).as_strided((36, rows, columns), (size, columns, 1))
 
 
 class QuickEnlargedConv(nn.Module):

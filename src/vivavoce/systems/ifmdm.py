@@ -43,7 +43,6 @@ from vivavoce.weights import HERE, metadata
 NAME = "if-mdm"
 RENDERER = "if-mdm-renderer"
 FILES = (f"{RENDERER}.safetensors", "lia.safetensors")  # of networks, in a folder
-WIDE = 128  # channels from which tiles pay
 MOST_GAIN = 2.0  # of lips that are painted too little: what is wrong with them grows, too
 
 
@@ -183,9 +182,9 @@ def follow(  # noqa: PLR0913  (one for every option of the command line)
 
 
 def networks(weights: Path, device: str) -> Lia:
-    """The renderer's networks; see :func:`follow`. On a CPU, wide ones draw with fewer multiplications."""
+    """The renderer's networks; see :func:`follow`. On a CPU they draw with less work."""
     where, place = found_device(device), Path(weights)
     if place.is_dir():
         place = next((file for name in FILES if (file := place / name).is_file()), place / FILES[0])
     lia = Lia.load(place, where)
-    return quicken(lia) if where.type == "cpu" and lia.config.width(8) >= WIDE else lia
+    return quicken(lia) if where.type == "cpu" else lia
