@@ -11,11 +11,12 @@ import pytest
 
 from vivavoce.face import upright
 from vivavoce.face.fitting import fit
+from vivavoce.face.mesh import OVAL
 from vivavoce.face.morphable import Morphable, recombine, swapped
 from vivavoce.face.track import FaceTracker
 from vivavoce.media.read import read_image
 from vivavoce.nets.tgdm import coefficients, shown, source_of
-from vivavoce.render.pivot import exchanged, field, inside, reenacted, stretched
+from vivavoce.render.pivot import coloured, exchanged, field, inside, outlined, reenacted, stretched, uncovered
 from vivavoce.render.textured import render
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -117,6 +118,52 @@ def test_a_faces_mask_has_no_holes_and_leaves_the_hair():
     assert share[points[10][1] + 1, points[10][0]] < 0.1  # below the hair
     assert share[~drawn.mask].max() <= 1
     assert share[0].max() == 0
+
+
+def test_the_targets_outline_is_bent_and_what_is_far_from_it_stays():
+    picture, face = sitter()
+    bases = Morphable.pretrained()
+    wider = replace(face, identity=face.identity + 3 * np.eye(len(face.identity))[0])
+    wanted = swapped(wider, face)
+    assert np.array_equal(outlined(picture, face, face, bases), picture)
+    made = outlined(picture, face, wanted, bases)
+    changed = (made != picture).any(2)
+    points = bases.landmarks(face)[list(OVAL), :2]
+    radius = np.linalg.norm(points - points.mean(0), axis=1).max()
+    rows, columns = np.nonzero(changed)
+    away = np.hypot(columns - points.mean(0)[0], rows - points.mean(0)[1])
+    assert changed.mean() > 0.05
+    assert away.max() < 1.7 * radius
+    before, moved = (FaceTracker().faces(one)[0].landmarks.astype(np.float64) for one in (picture, made))
+    due = (bases.landmarks(wanted) - bases.landmarks(face))[list(OVAL), :2]
+    done = (moved - before)[list(OVAL), :2]
+    assert (due * done).sum() > 0.3 * np.square(due).sum()
+
+
+def test_hair_on_a_brow_is_not_carried_along_but_brows_are():
+    picture, face = sitter()
+    bases = Morphable.pretrained()
+    drawn = render(face, bases, SIDE)
+    points = bases.landmarks(face)[:, :2].astype(int)
+    plain = uncovered(picture, drawn, face.scale)
+    assert plain[drawn.mask].mean() > 0.97
+    hidden, (x, y) = picture.copy(), points[105]
+    hidden[y - 12 : y + 9, x - 16 : x + 17] = 8
+    share = uncovered(hidden, drawn, face.scale)
+    assert share[y, x] < 0.3
+    assert share[points[334][1], points[334][0]] == pytest.approx(plain[points[334][1], points[334][0]], abs=0.1)
+    assert share[points[13][1], points[13][0]] == 1
+
+
+def test_carried_colours_become_those_around_them():
+    rng = np.random.default_rng(0)
+    carried = rng.uniform(60, 120, (32, 32, 3)).astype(np.float32)
+    share = np.zeros((32, 32), np.float32)
+    share[8:24, 8:24] = 1
+    under = np.full((32, 32, 3), (120, 90, 60), np.uint8)
+    made = coloured(carried, under, share)
+    np.testing.assert_allclose(np.median(made[share > 0], 0), (120, 90, 60), atol=1.5)
+    assert np.array_equal(coloured(carried, under, 0 * share), carried)
 
 
 def test_planes_are_in_range_and_say_where_the_face_is():

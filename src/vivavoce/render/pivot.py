@@ -21,14 +21,25 @@ from vivavoce.render.raster import ALL, BACK, FRONT, draw_triangles
 from vivavoce.render.surface import FACE, clockwise, face_triangles, smoothstep
 from vivavoce.render.textured import Rendered, render
 
+Rings = tuple[tuple[float, float], ...]
 Rgb = UInt8[np.ndarray, "s s 3"]
 
 # Rings around the oval, as multiples of its radius, and how far each is carried along with it: hair and ears go with
 # the head, what is far away stays.
 RINGS = ((1.0, 1.0), (1.12, 1.0), (1.3, 0.95), (1.55, 0.7), (1.85, 0.3), (2.2, 0.0))
+# The same around a face that another is put into, whose outline it takes: what is near bends along, hair and background
+# further away stay bit for bit.
+BENT = ((1.0, 1.0), (1.12, 0.9), (1.25, 0.55), (1.4, 0.2), (1.55, 0.0))
 BORDER = 0.12  # share of the picture's side over which nothing is carried at its border, so that it can be put back
 _LIT = (0.4, 2.5)  # how much darker or brighter a swapped face may become by the target's light
 _EDGE, _SOFT = 0.03, 0.012  # of a swapped face's mask: how far inside it ends, and its softness, face widths
+_HAIR = (
+    0.20,
+    0.26,
+)  # how far down the texture it reaches that a face is looked over for hair: to between brows and eyes
+_DARK = (0.45, 0.65)  # brightness of hair over that of skin: from here to there it fades out
+_THIN = 0.03  # face widths; what is narrower is no hair but a brow
+_MOVED = 0.01  # pixels of a bent picture from which it is no longer the target's own
 _FINEST = 1 / 16  # area in the source that a pixel is taken from below which it is called stretched and no more
 _BROWS = (0.03, 0.11)  # how far down the texture a swapped face fades in: above the brows hair is the target's matter
 
@@ -58,6 +69,7 @@ def exchanged(
     wanted: Coefficients,
     bases: Morphable,
     *,
+    theirs: Coefficients | None = None,
     relit: bool = True,
 ) -> Pivot:
     """The ``target``'s picture with the face of ``picture``.
@@ -68,20 +80,52 @@ def exchanged(
         target: a picture.
         wanted: the source's face as it is to look there, in its pixels: :func:`vivavoce.face.morphable.swapped`.
         bases: of the 3D face.
+        theirs: the target's own face, whose outline is bent to that of ``wanted``; without, nothing is bent.
         relit: carry over the target's light; otherwise the source's colours stay.
     """
     side = target.shape[0]
     drawn = render(wanted, bases, side)
     where = field(bases.landmarks(source), bases.landmarks(wanted), side)
     carried = taken(picture, where)
+    before = render(replace(wanted, light=source.light), bases, side)
+    share = inside(drawn, wanted.scale) * uncovered(carried, _bare(wanted, source, bases, side), wanted.scale)
     if relit:
-        before = render(replace(wanted, light=source.light), bases, side)
         ratio = np.clip((drawn.picture + 0.02) / (before.picture + 0.02), *_LIT)
         carried = np.clip(carried * cv2.GaussianBlur(ratio, (0, 0), side / 64), 0, 255)
-    share = inside(drawn, wanted.scale)[..., None]
-    known = np.rint(target + (carried - target.astype(np.float32)) * share).astype(np.uint8)
+    under = target
+    if theirs is not None:
+        under = outlined(target, theirs, wanted, bases)
+        carried = coloured(carried, under, share * (drawn.at[..., 1] > _HAIR[1])) if relit else carried
+    known = np.rint(under + (carried - under.astype(np.float32)) * share[..., None]).astype(np.uint8)
     finer = wanted.scale / source.scale  # a small source is not stretched for being small
-    return Pivot(known, drawn, 1 - share[..., 0], stretched(where * np.float32(finer)) * share[..., 0])
+    return Pivot(known, drawn, 1 - share, stretched(where * np.float32(finer)) * share)
+
+
+def outlined(target: Rgb, theirs: Coefficients, wanted: Coefficients, bases: Morphable) -> Rgb:
+    """The ``target``'s picture whose face, ``theirs``, has the outline of ``wanted``; far from it every pixel stays."""
+    side = target.shape[0]
+    where = field(bases.landmarks(theirs), bases.landmarks(wanted), side, BENT)
+    moved = np.abs(where - _still(side)[..., :2]).max(2) > _MOVED
+    return np.where(moved[..., None], taken(target, where), target)
+
+
+def _bare(wanted: Coefficients, source: Coefficients, bases: Morphable, side: int) -> Rendered:
+    """The face with nobody's skin in particular: one's own texture may hold the hair that lies on it."""
+    return render(replace(wanted, light=source.light, texture=np.zeros_like(wanted.texture)), bases, side)
+
+
+def coloured(
+    carried: Float32[np.ndarray, "s s 3"], under: Rgb, share: Float32[np.ndarray, "s s"]
+) -> Float32[np.ndarray, "s s 3"]:
+    """``carried`` with the colours, on the whole, that ``under`` has where it is to lie: neck, ears and forehead stay.
+
+    The fits of light and skin are each a little wrong, and so is the light that follows from them.
+    """
+    there = share > 0.5
+    if not there.any():
+        return carried
+    gain = (np.median(under[there], 0) + 1) / (np.median(carried[there], 0) + 1)
+    return np.clip(carried * np.clip(gain, *_LIT), 0, 255).astype(np.float32)
 
 
 def inside(drawn: Rendered, scale: float) -> Float32[np.ndarray, "s s"]:
@@ -94,6 +138,21 @@ def inside(drawn: Rendered, scale: float) -> Float32[np.ndarray, "s s"]:
     low, high = _BROWS
     below = np.where(drawn.mask, smoothstep((drawn.at[..., 1] - low) / (high - low)), 1.0)
     return (np.minimum(soft, 1) * whole * below).astype(np.float32)
+
+
+def uncovered(carried: UInt8[np.ndarray, "s s 3"], drawn: Rendered, scale: float) -> Float32[np.ndarray, "s s"]:
+    """0 where hair lies on the brows and above them, which is far darker than the face drawn in its light; else 1."""
+    blur = max(0.5, _THIN * scale)
+    mask = drawn.mask.astype(np.float32)
+    seen, due = (
+        cv2.GaussianBlur(one.mean(2, dtype=np.float32) * mask, (0, 0), blur) for one in (carried, 255 * drawn.picture)
+    )
+    ratio = (seen + 1) / (due + 1)
+    ratio /= np.median(ratio[drawn.mask]) if drawn.mask.any() else 1
+    low, high = _HAIR
+    above = mask * (1 - smoothstep((drawn.at[..., 1] - low) / (high - low)))
+    dark, bright = _DARK
+    return (1 - above * (1 - smoothstep((ratio - dark) / (bright - dark)))).astype(np.float32)
 
 
 def _filled(mask: np.ndarray) -> Float32[np.ndarray, "s s"]:
@@ -124,34 +183,35 @@ def stretched(where: Float32[np.ndarray, "s s 2"]) -> Float32[np.ndarray, "s s"]
     return np.clip(np.log2(np.maximum(area, _FINEST)) / 4, -1, 1).astype(np.float32)
 
 
-def field(source: Points, wanted: Points, side: int) -> Float32[np.ndarray, "s s 2"]:
+def field(source: Points, wanted: Points, side: int, around: Rings = RINGS) -> Float32[np.ndarray, "s s 2"]:
     """Where each pixel of the wanted picture lies in the source's, in pixels.
 
     Args:
         source: the 478 points of the face in the source's picture.
         wanted: the same points in the wanted one; depth decides which hides which.
         side: of both pictures.
+        around: rings around the oval, as multiples of its radius, and the share of its movement that they make.
     """
-    around, moved = _rings(source, wanted)
-    told = np.zeros((FACE + len(around), 3), np.float32)
-    told[:, :2] = np.vstack([source[:, :2], around])
+    own, moved = _rings(source, wanted, around)
+    told = np.zeros((FACE + len(own), 3), np.float32)
+    told[:, :2] = np.vstack([source[:, :2], own])
     places = np.vstack([wanted[:, :2], moved]).astype(np.float32)
-    depth = np.concatenate([wanted[:, 2], np.full(len(around), wanted[:, 2].max())]).astype(np.float32)
+    depth = np.concatenate([wanted[:, 2], np.full(len(own), wanted[:, 2].max())]).astype(np.float32)
     still = _still(side)
     found, nearest = still.copy(), np.full((side, side), np.inf, np.float32)
-    face, rings = _triangles()
+    face, rings = _triangles(around)
     draw_triangles(rings, places, depth, told, ALL, nearest, found)
     draw_triangles(face, places, depth, told, BACK, nearest, found)
     draw_triangles(face, places, depth, told, FRONT, nearest, found)
     return still[..., :2] + (found[..., :2] - still[..., :2]) * _fade(side)
 
 
-def _rings(source: Points, wanted: Points) -> tuple[Float[np.ndarray, "r 2"], Float[np.ndarray, "r 2"]]:
+def _rings(source: Points, wanted: Points, rings: Rings) -> tuple[Float[np.ndarray, "r 2"], Float[np.ndarray, "r 2"]]:
     """Points around both ovals: those in the source's picture, and where they are wanted."""
     here, there = source[list(OVAL), :2], wanted[list(OVAL), :2]
     own, out = here.mean(0), there.mean(0)
     around, moved = [], []
-    for radius, share in RINGS:
+    for radius, share in rings:
         place = out + (there - out) * radius
         along = own + (here - own) * radius
         moved.append(place)
@@ -159,19 +219,19 @@ def _rings(source: Points, wanted: Points) -> tuple[Float[np.ndarray, "r 2"], Fl
     return np.concatenate(around), np.concatenate(moved)
 
 
-@lru_cache(maxsize=1)
-def _triangles() -> tuple[Int[np.ndarray, "f 3"], Int[np.ndarray, "g 3"]]:
+@lru_cache(maxsize=2)
+def _triangles(rings: Rings) -> tuple[Int[np.ndarray, "f 3"], Int[np.ndarray, "g 3"]]:
     """Of the face, and of the rings around it."""
     model, count = FaceModel.pretrained(), len(OVAL)
     here = np.arange(count)
     following = (here + 1) % count
     made = []
-    for ring in range(len(RINGS) - 1):
+    for ring in range(len(rings) - 1):
         a, b = FACE + ring * count + here, FACE + ring * count + following
         made += [np.stack([a, b, a + count], 1), np.stack([b, b + count, a + count], 1)]
     angle = 2 * np.pi * here / count
-    circle = np.zeros((FACE + len(RINGS) * count, 2))
-    for ring, (radius, _) in enumerate(RINGS):
+    circle = np.zeros((FACE + len(rings) * count, 2))
+    for ring, (radius, _) in enumerate(rings):
         at = FACE + ring * count
         circle[at : at + count] = radius * np.stack([np.sin(angle), -np.cos(angle)], 1)
     return face_triangles(model.triangles, model.mean), clockwise(np.concatenate(made), circle)

@@ -135,8 +135,9 @@ class Swapper:
     def _put_in(self, target: Rgb, box: Box, theirs: Coefficients, share: float) -> Rgb:
         """``target`` with the source's face doing in the ``box`` what the face ``theirs`` does."""
         brush, cut = self.brush, box.cut(target)
-        wanted = swapped(brush.face, theirs.framed(1.0, float(box.left), float(box.top)))
-        pivot = exchanged(brush.picture, brush.face, cut, wanted, self.bases)
+        own = theirs.framed(1.0, float(box.left), float(box.top))
+        wanted = swapped(brush.face, own)
+        pivot = exchanged(brush.picture, brush.face, cut, wanted, self.bases, theirs=own)
         made = brush.painted(pivot, wanted)
         if share < 1:
             made = np.rint(cut + (made.astype(np.float32) - cut) * share).astype(np.uint8)
