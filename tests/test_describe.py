@@ -2,7 +2,6 @@
 
 import json
 from collections import defaultdict
-from dataclasses import replace
 
 import difftalk_weights
 import keypoint_weights
@@ -133,7 +132,7 @@ def test_the_painter_of_faces_is_counted_with_its_textures_and_what_a_step_costs
     assert [part.calls for part in stages] == [1, 2]  # what is carried; that, and what is painted
     assert parts["painter"].calls == tgdm.STEPS
     assert parts["texture encoder"].per_frame == 0
-    told = list(parts_of(replace(tgdm.assemble(weights=folder).renderer, guidance=2.0)))
+    told = list(parts_of(tgdm.assemble(weights=folder, guidance_face=2.0).renderer))
     assert told[-1].calls == 2 * tgdm.STEPS
     assert all(part.gflop > 0 for part in told)
     assert {"phone encoder", "motion: motion out"} <= parts.keys()

@@ -72,7 +72,7 @@ def test_the_mouth_opens_and_the_eyes_stay():
 def test_stretch_is_the_logarithm_of_areas_in_the_source():
     still = np.stack(np.meshgrid(np.arange(32.0), np.arange(32.0)), 2).astype(np.float32)
     assert np.abs(stretched(still + 3)).max() == 0
-    np.testing.assert_allclose(stretched(still * np.float32([0.5, 1])), -0.25, atol=1e-5)  # half the area
+    np.testing.assert_allclose(stretched(still * np.array([0.5, 1], np.float32)), -0.25, atol=1e-5)  # half the area
     np.testing.assert_allclose(stretched(still[::-1] * 2), 0.5, atol=1e-5)  # 4 times the area, seen in a mirror
     assert (stretched(0 * still) == -1).all()  # one point everywhere
     picture, face = sitter()
