@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -99,18 +100,21 @@ def put_back(drawn: UInt8[np.ndarray, "s s 3"], square: Square, picture: Picture
     matrix[:, 2] -= low
     size = (int(high[0] - low[0]), int(high[1] - low[1]))
     there = picture[low[1] : high[1], low[0] : high[0]]
-    weight = cv2.warpAffine(feather(side), matrix, size, flags=cv2.INTER_LINEAR)[..., None]
+    weight = cv2.warpAffine(feather(side), matrix, size, flags=cv2.INTER_LINEAR)
     # Beyond its border the square goes on as at the border: black must not bleed into the fading pixels.
     over = cv2.warpAffine(drawn, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    there[:] = np.clip(weight * over + (1 - weight) * there + 0.5, 0, 255).astype(np.uint8)
+    there[:] = cv2.blendLinear(over, there, weight, 1 - weight)
 
 
+@lru_cache(maxsize=8)
 def feather(side: int) -> Float[np.ndarray, "s s"]:
     """How much of a drawn square shows: 1 inside, falling to 0 over the outermost pixels, round at the corners."""
     wide = FEATHER * side / _SIDE
     at = np.minimum(np.arange(side) + 0.5, side - np.arange(side) - 0.5)
     short = np.clip(1 - at / wide, 0, 1)
-    return np.clip(1 - np.hypot(short[:, None], short[None, :]), 0, 1).astype(np.float32)
+    shown = np.clip(1 - np.hypot(short[:, None], short[None, :]), 0, 1).astype(np.float32)
+    shown.flags.writeable = False
+    return shown
 
 
 def openings(landmarks: Points) -> Float[np.ndarray, "3"]:

@@ -34,7 +34,7 @@ def laid(
     x, y = cv2.split(where)
     carried = cv2.remap(detail, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
     share = cv2.resize(taken, (side, side), interpolation=cv2.INTER_LINEAR)
-    return np.clip(np.rint(_enlarged(painted, side) + share[..., None] * carried), 0, 255).astype(np.uint8)
+    return cv2.add(_enlarged(painted, side), cv2.multiply(carried, cv2.merge([share] * 3)), dtype=cv2.CV_8U)
 
 
 def _enlarged(small: Float32[np.ndarray, "h h 3"], side: int) -> Float32[np.ndarray, "s s 3"]:
