@@ -31,7 +31,7 @@ demo: $(READY)
 	$(BIN)/vivavoce animate assets/demo_portrait.jpg assets/demo_speech.wav -o $(OUT)/demo.mp4 --sheet $(OUT)/demo.png
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff check .
