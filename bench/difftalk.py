@@ -1,11 +1,11 @@
 """How well lower faces of people never seen in training are painted, against simple rivals; and what it costs.
 
-    VIVAVOCE_DATA=DATA VIVAVOCE_MOTION=CLIPS python bench/difftalk.py WEIGHTS [--frames 20] [--clips 19]
+    VIVAVOCE_DATA=DATA VIVAVOCE_MOTION=CLIPS python bench/difftalk.py WEIGHTS [--frames 60] [--every 4] [--clips 19]
 
-Every clip's first frames are painted with their own speech, seeing each frame without its lower half and, as the
-reference, the later frame that shows most of the mouth, which is how the system chooses one of a film. The mouth is a
-square of 0.52 face widths of the upright 256 x 256 crop. Landmarks are tracked on what is painted and, alike, on the
-truth.
+Of every clip's first frames (short clips: of fewer, so that some are left) every fourth is painted with its own speech,
+seeing it without its lower half. References are chosen as those of a film, but from frames that lie a second or more
+after the last one painted. The mouth is a square of 0.52 face widths of the upright 256 x 256 crop. Landmarks are
+tracked on what is painted and, alike, on the truth.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ from vivavoce.nets.unet import UNet
 from vivavoce.nets.vae import FirstStage
 from vivavoce.registry import load as load_system
 from vivavoce.render.aligned import image, tensor
-from vivavoce.render.latent import LatentRenderer, Painter, shows
+from vivavoce.render.latent import SOUGHT, LatentRenderer, Painter, shows
 from vivavoce.render.mesh import MeshRenderer
+from vivavoce.render.references import Held, tensors
 from vivavoce.render.repaint import softened
 from vivavoce.sampling.painting import paint
 from vivavoce.speech.encoder import PhoneEncoder
@@ -51,7 +52,7 @@ from vivavoce.timeline import Clock, Span
 
 Rgb = np.ndarray
 SIDE = 256
-APART = 4  # frames between those painted and the first that may be the reference
+APART = 25  # frames between those painted and the first that may be a reference
 LIPS = [*OUTER_LIPS, *INNER_LIPS]
 
 
@@ -62,7 +63,9 @@ class Take:
     clip: Prepared
     pictures: list[Rgb]
     at: np.ndarray  # which frames of the clip they are
-    reference: tuple[Rgb, np.ndarray, Tensor]  # a later frame, the landmarks in it and its motion
+    judged: range  # which of them are painted
+    references: list[Held]
+    plain: tuple[Rgb, np.ndarray]  # the picture of the first one, and the landmarks in it
     speech: Tensor  # features of every frame of the clip
     motion: Tensor  # what the generator of moda makes of them
 
@@ -84,33 +87,43 @@ class Figures:
     distance: list[float]  # of lip landmarks, percent of a face width
     correlation: list[float]  # of the lip opening
     amplitude: list[float]
-    change: list[float]  # of the mouth from frame to frame, grey levels
+    change: list[float]  # of the mouth from one painted frame to the next, grey levels
+    sharp: list[float]  # differences between neighbouring pixels of the mouth, as a share of the truth's
 
     def row(self) -> str:
         """Means over clips."""
         values = [np.nanmean(one) for one in vars(self).values()]
-        return " | ".join(f"{v:.{d}f}" for v, d in zip(values, (2, 3, 2, 2, 2, 2), strict=True))
+        return " | ".join(f"{v:.{d}f}" for v, d in zip(values, (2, 3, 2, 2, 2, 2, 2), strict=True))
 
 
-def takes(split: str, clips: int, frames: int) -> Iterator[Take]:
-    """Talking clips of ``split``."""
+def takes(net: DiffTalk, given: argparse.Namespace) -> Iterator[Take]:
+    """Talking clips of the split."""
+    split, clock, generator = given.split, Clock(), moda.assemble().generator
     files = {one.name: one.path for one in recordings(Path(os.environ["VIVAVOCE_DATA"]), split=split)}
-    encoder, clock, generator = PhoneEncoder.pretrained(), Clock(), moda.assemble().generator
+    encoder, renderer = PhoneEncoder.pretrained(), LatentRenderer(MeshRenderer(), net, lambda audio: Heard(audio, 0))
     found = (load(file) for file in sorted(Path(os.environ["VIVAVOCE_MOTION"]).glob("*.npz")))
     chosen = (one for one in found if one.split == split and one.kind == "talking" and one.name in files)
-    for clip in islice(chosen, clips):
+    for clip in islice(chosen, given.clips):
         seen = np.flatnonzero(clip.valid)
-        at = seen[:frames]
-        later = int(max(seen[frames + APART :], key=lambda n: shows(clip.landmarks[n].astype(np.float64))))
-        pictures = list(islice(read_video(files[clip.name], clock.fps), later + 1))
-        motion = torch.from_numpy(clip.rows[later])
-        reference = (image(pictures[later]), clip.landmarks[later].astype(np.float64), motion)
+        count = min(given.frames, (len(seen) - APART) * 2 // 3)
+        later = seen[count + APART :][:SOUGHT]
+        worth = [shows(clip.landmarks[n].astype(np.float64)) for n in later]
+        best, pictures, faces, plain = int(later[np.argmax(worth)]), [], [], None
+        for n, picture in enumerate(islice(read_video(files[clip.name], clock.fps), int(later[-1]) + 1)):
+            if n in seen[:count]:
+                pictures.append(image(picture))
+            if n in later:
+                points = clip.landmarks[n].astype(np.float64)
+                faces.append(renderer.held(image(picture), points, torch.from_numpy(clip.rows[n])))
+                plain = (image(picture), points) if n == best else plain
+        assert plain is not None  # noqa: S101
         with torch.inference_mode():
             heard = torch.cat([f.rows for f in encoder.features(clock, [torch.from_numpy(clip.audio)])])
-            still = Portrait(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), motion[None], {})
+            still = Portrait(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.from_numpy(clip.rows[best])[None], {})
             spoken = generator.drives(still, [Features(Span(0, len(heard)), heard)], seed=0)
             moving = torch.cat([drive.motion.rows for drive in spoken])
-        yield Take(clip, [image(pictures[n]) for n in at], at, reference, heard, moving)
+        shown, references = range(0, count, given.every), renderer.chosen(faces, worth)
+        yield Take(clip, pictures, seen[:count], shown, references, plain, heard, moving)
 
 
 def around(speech: Tensor, frame: int, net: DiffTalk) -> Tensor:
@@ -128,26 +141,37 @@ def waited() -> int:
     return moda.assemble().generator.lookahead
 
 
-def painted(take: Take, net: DiffTalk, heard: Take | None = None, *, true: bool = False, **options: Any) -> list[Rgb]:
-    """Frames with what is painted of what another take says (or its own), or with the true lips."""
+def painted(
+    take: Take,
+    net: DiffTalk,
+    heard: Take | None = None,
+    *,
+    true: bool = False,
+    count: int | None = None,
+    **options: Any,
+) -> list[Rgb]:
+    """Frames with what is painted of what another take says (or its own), or with the true lips.
+
+    The first ``count`` references are those there are; all, if not said.
+    """
     renderer = LatentRenderer(MeshRenderer(), net, lambda audio: Heard(audio, 0), **options)
     said = heard or take
     rows = torch.from_numpy(take.clip.rows) if true else said.motion
     with torch.inference_mode():
-        held = renderer.held(*take.reference).tensors()
-        cache = {f"reference.{name}": one for name, one in held.items()}
-        painter = Painter(renderer, Portrait(tensor(take.reference[0])[None], torch.zeros(1, 48), cache))
+        cache = tensors(take.references[:count], "reference.")
+        painter = Painter(renderer, Portrait(tensor(take.plain[0])[None], torch.zeros(1, 48), cache))
         made = []
-        for n, (frame, picture) in enumerate(zip(take.at, take.pictures, strict=True)):
-            row, points = rows[min(int(frame), len(rows) - 1)], take.clip.landmarks[frame]
-            made.append(painter.painted(picture, points, n, row, around(said.speech, int(frame), net), 7))
+        for n in take.judged:
+            frame, picture = int(take.at[n]), take.pictures[n]
+            row, points = rows[min(frame, len(rows) - 1)], take.clip.landmarks[frame]
+            made.append(painter.painted(picture, points, n, row, around(said.speech, frame, net), 7))
     return made
 
 
 def filled(take: Take) -> list[Rgb]:
-    """Squares whose lower face is the reference's."""
-    at = lower.place(take.reference[1], FaceModel.pretrained())
-    return _mixed(take, repeat(upright.cut(take.reference[0], at.square, SIDE)))
+    """Squares whose lower face is the first reference's."""
+    at = lower.place(take.plain[1], FaceModel.pretrained())
+    return _mixed(take, repeat(upright.cut(take.plain[0], at.square, SIDE)))
 
 
 def recoded(take: Take, net: DiffTalk) -> list[Rgb]:
@@ -155,10 +179,10 @@ def recoded(take: Take, net: DiffTalk) -> list[Rgb]:
     renderer = LatentRenderer(MeshRenderer(), net, lambda audio: Heard(audio, 0))
 
     def through() -> Iterator[Rgb]:
-        for n, picture in enumerate(take.pictures):
-            square = take.square(picture, n).copy()
+        for n in take.judged:
+            square = take.square(take.pictures[n], n).copy()
             with torch.inference_mode():
-                drawn = net.first_stage.decode(renderer.latent(square[net.config.pixels]))[0].clamp(-1, 1)
+                drawn = net.first_stage.decode(renderer.latents(square[net.config.pixels])[0])[0].clamp(-1, 1)
             square[net.config.pixels] = image(((drawn + 1) * 127.5).round().to(torch.uint8))
             yield square
 
@@ -167,8 +191,8 @@ def recoded(take: Take, net: DiffTalk) -> list[Rgb]:
 
 def _mixed(take: Take, made: Iterator[Rgb]) -> list[Rgb]:
     found = []
-    for n, (picture, over) in enumerate(zip(take.pictures, made, strict=False)):
-        square, whole = take.square(picture, n), slice(0, SIDE)
+    for n, over in zip(take.judged, made, strict=False):
+        square, whole = take.square(take.pictures[n], n), slice(0, SIDE)
         inside = lower.region(take.place(n), SIDE, FaceModel.pretrained())
         weight = softened(inside, (whole, whole))[..., None]
         found.append(np.rint(square + (over.astype(np.float32) - square) * weight).astype(np.uint8))
@@ -185,23 +209,26 @@ def meshed(take: Take) -> list[Rgb]:
 
     sound = torch.from_numpy(take.clip.audio[: Clock().sample(len(take.pictures))])
     clips = load_system("moda").stream(Strip(), [sound])
-    return [image(one) for clip in clips for one in clip.rgb][: len(take.pictures)]
+    drawn = [image(one) for clip in clips for one in clip.rgb]
+    return [drawn[n] for n in take.judged]
 
 
 def judged(take: Take, squares: list[Rgb], figures: Figures) -> None:
     """Add a clip's figures."""
-    true = [take.square(picture, n) for n, picture in enumerate(take.pictures)]
-    real, seen = _tracked(true), _tracked(squares)
-    psnr, ssim, change = [], [], []
-    for n, (made, was) in enumerate(zip(squares, true, strict=True)):
+    true, real = truth(take)
+    seen = _tracked(squares)
+    psnr, ssim, change, sharp, last = [], [], [], [], None
+    for n, made, was in zip(take.judged, squares, true, strict=True):
         points = np.column_stack([take.place(n).into(take.clip.landmarks[take.at[n]], SIDE), np.zeros(478)])
-        box = {"mouth": regions(points, SIDE, SIDE)["mouth"]}
-        close = closeness(made, was, box)["mouth"]
+        box = regions(points, SIDE, SIDE)["mouth"]
+        close = closeness(made, was, {"mouth": box})["mouth"]
         psnr.append(close[0])
         ssim.append(close[1])
-        if n:
-            now, then = (box["mouth"].cut(one).astype(np.float64) for one in (made, squares[n - 1]))
-            change.append(np.abs(now - then).mean())
+        now, then = (box.cut(one).astype(np.float64) for one in (made, was))
+        sharp.append(_edges(now) / max(_edges(then), 1e-3))
+        if last is not None:
+            change.append(np.abs(now - box.cut(last)).mean())
+        last = made
     wide = np.linalg.norm(real[:, 234] - real[:, 454], axis=-1).mean()
     away = np.linalg.norm((seen - real)[:, LIPS, :2], axis=-1).mean() / wide
     model = FaceModel.pretrained()
@@ -210,8 +237,24 @@ def judged(take: Take, squares: list[Rgb], figures: Figures) -> None:
     figures.ssim.append(float(np.mean(ssim)))
     figures.distance.append(100 * float(away))
     figures.change.append(float(np.mean(change)))
+    figures.sharp.append(float(np.mean(sharp)))
     figures.correlation.append(float(np.corrcoef(opening)[0, 1]) if opening.std(1).min() > 1e-5 else 0.0)
     figures.amplitude.append(float(opening[0].std() / max(opening[1].std(), 1e-5)))
+
+
+def truth(take: Take) -> tuple[list[Rgb], np.ndarray]:
+    """The squares as they were filmed, and the landmarks tracked in them."""
+    if take.clip.name not in _TRUTH:
+        squares = [take.square(take.pictures[n], n) for n in take.judged]
+        _TRUTH[take.clip.name] = squares, _tracked(squares)
+    return _TRUTH[take.clip.name]
+
+
+_TRUTH: dict[str, tuple[list[Rgb], np.ndarray]] = {}  # by clip: tracking takes its time
+
+
+def _edges(picture: np.ndarray) -> float:
+    return float(np.abs(np.diff(picture, axis=1)).mean() + np.abs(np.diff(picture, axis=0)).mean())
 
 
 def _tracked(squares: list[Rgb]) -> np.ndarray:
@@ -224,15 +267,16 @@ def _tracked(squares: list[Rgb]) -> np.ndarray:
 
 def qualities(net: DiffTalk, given: argparse.Namespace) -> list[str]:
     """Rows of the table."""
-    some = list(takes(given.split, given.clips, given.frames))
+    some = list(takes(net, given))
     steps = given.steps[0]
     own = partial(painted, net=net, steps=steps)
     ways: dict[str, Callable[[int], list[Rgb]]] = {
-        "truth": lambda n: [some[n].square(p, k) for k, p in enumerate(some[n].pictures)],
+        "truth": lambda n: truth(some[n])[0],
         "(a) the reference's lower face": lambda n: filled(some[n]),
         "(b) the mesh renderer": lambda n: meshed(some[n]),
         "(c) the first stage alone": lambda n: recoded(some[n], net),
         **{f"painted, {k} steps": lambda n, k=k: painted(some[n], net, steps=k) for k in given.steps},
+        "painted, one reference": lambda n: own(some[n], count=1),
         "painted, another's speech": lambda n: own(some[n], heard=some[n - 1]),
         "painted, lips as heard": lambda n: own(some[n], lips="heard"),
         "painted, lips as heard, another's speech": lambda n: own(some[n], heard=some[n - 1], lips="heard"),
@@ -241,11 +285,11 @@ def qualities(net: DiffTalk, given: argparse.Namespace) -> list[str]:
     }
     rows = []
     for name, way in ((name, way) for name, way in ways.items() if re.search(given.ways or "", name)):
-        figures = Figures([], [], [], [], [], [])
+        figures = Figures([], [], [], [], [], [], [])
         for n, take in enumerate(some):
             made = way(n)
-            if made[0].shape[:2] != (SIDE, SIDE) or name.startswith(("painted", "(b)")):
-                made = [take.square(one, k) for k, one in enumerate(made)]
+            if name.startswith(("painted", "(b)")):
+                made = [take.square(one, k) for k, one in zip(take.judged, made, strict=True)]
             judged(take, made, figures)
         rows.append(f"| {name} | {figures.row()} |")
         print(rows[-1], flush=True)
@@ -266,14 +310,24 @@ def costs(net: DiffTalk) -> list[str]:
     return [*rows, f"| ours, two pictures to latents and one back | {around_it:.3f} |"]
 
 
-def published_costs() -> list[str]:
-    """The same of the published sizes."""
-    published = DiffTalkConfig()
+def published_steps() -> list[str]:
+    """Denoising at the published size, for pictures of 256 and of 512; hundreds of steps are as many times one."""
+    published, rows = DiffTalkConfig(), list[str]()
     large = UNet(published.unet).eval()
     token = torch.zeros(1, 1, published.unet.context)
-    step = _cpu(lambda: large(torch.zeros(1, 3, 64, 64), torch.zeros(1), torch.zeros(1, 6, 64, 64), token), 0)
-    del large
-    rows = [f"| published size, {n} steps of {step:.1f} s | {n * step:.0f} |" for n in (200, 50, 8)]
+    for side, config in ((256, published.first_stage), (512, published.first_stage.large())):
+        x = torch.zeros(1, config.latent, side // config.factor, side // config.factor)
+        given = torch.zeros(1, 2 * config.latent, *x.shape[2:])
+        step = _cpu(lambda x=x, g=given: large(x, torch.zeros(1), g, token), 1)
+        size = " x ".join(str(n) for n in (*x.shape[2:], x.shape[1]))
+        counts = ", ".join(f"{n}: {n * step:.0f}" for n in (200, 50, 8))
+        rows.append(f"| published size, {side}: a step on latents of {size} ({counts}) | {step:.2f} |")
+    return rows
+
+
+def published_stages() -> list[str]:
+    """The same of the published first stages."""
+    published, rows = DiffTalkConfig(), list[str]()
     for side, config in ((256, published.first_stage), (512, published.first_stage.large())):
         stage = FirstStage(replace(config, attention=False)).eval()
         seconds = _cpu(lambda s=stage, p=side: s.decode(s.encode(torch.zeros(1, 3, p, p))), 0)
@@ -295,7 +349,8 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--every", type=int, default=4, help="paint every n-th of them")
     parser.add_argument("--clips", type=int, default=19)
     parser.add_argument("--split", default="heldout")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 8])
@@ -308,12 +363,14 @@ def main() -> None:
     net = DiffTalk.load(given.weights)
     text = ["# DiffTalk: lower faces of people never seen in training", ""]
     if given.only != "cost":
-        about = f"First {given.frames} frames of {given.clips} clips of the split `{given.split}`; mean over clips."
-        head = "| | PSNR, dB | SSIM | lip distance, % | opening: correlation | amplitude | change, 0-255 |"
-        text += [about, "", head, "|---|---|---|---|---|---|---|", *qualities(net, given), ""]
+        about = (
+            f"First {given.frames} frames, every {given.every}., of {given.clips} clips of the split `{given.split}`;"
+        )
+        head = "| | PSNR, dB | SSIM | lip distance, % | opening: correlation | amplitude | change, 0-255 | sharpness |"
+        text += [f"{about} mean over clips.", "", head, f"|{8 * '---|'}", *qualities(net, given), ""]
     if given.only != "quality":
         text += ["Processor time of a frame, one thread.", "", "| | seconds |", "|---|---|", *costs(net)]
-        text += [*(published_costs() if given.published else []), ""]
+        text += [*([*published_steps(), *published_stages()] if given.published else []), ""]
     text += ["`python bench/difftalk.py WEIGHTS` makes this file.", ""]
     print("\n".join(text))
     given.out.write_text("\n".join(text))

@@ -96,3 +96,19 @@ def test_lips_are_drawn_where_they_are_and_nowhere_else():
     middle = now[60:68].mean(0) - [32, 96]
     assert picture[int(middle[1]), int(middle[0]), 0] == 255
     assert set(np.unique(picture[..., 0])) >= {0, 96, 255}
+
+
+@pytest.mark.parametrize(("turned", "off"), [((6, 0, 0), 1.0), ((0, -12, 0), 4.0), ((0, 0, 20), 0.0)])
+def test_heads_are_unlike_by_how_far_they_turn_but_not_lean(turned, off):
+    cameras = [bend.camera(place(angles)) for angles in ((0, 0, 0), turned)]
+    assert bend.unlike(np.zeros((1, 8)), cameras[0][None], cameras[1]) == pytest.approx(off, rel=0.05, abs=0.02)
+
+
+def test_lips_are_unlike_by_how_far_they_move_and_more_so_where_they_hide_what_is_to_be_seen():
+    camera, change = bend.camera(place()), WIDER * 0.7
+    off = bend.unlike(np.stack([change, 2 * change, 0 * change, -change]), np.stack([camera] * 4), camera)
+    moved = np.tensordot(change, bend.moves(8), 1)[48:, :2]
+    by_moves = np.square(moved).sum(1).mean() / 0.01**2
+    parted = (moved[[19, 18, 17], 1] - moved[[13, 14, 15], 1]).mean()
+    assert parted > 0.005
+    assert off == pytest.approx(np.array([1, 4, 0, 1 + (parted / 0.005) ** 2 / by_moves]) * by_moves)

@@ -135,3 +135,18 @@ def test_mirrored_landmarks_are_the_models_own_pairs():
     pairs = FaceModel.pretrained().mirrored_points
     assert sorted(lower.MIRRORED) == list(range(68))
     assert [pairs[lower.POINTS[n]] for n in range(68)] == [lower.POINTS[m] for m in lower.MIRRORED]
+
+
+def test_the_jaw_and_a_little_beyond_is_within_and_no_collar():
+    outline = np.stack([128 + 60 * np.cos(a := np.linspace(np.pi, 0, 17)), 128 + 60 * np.sin(a)], 1)
+    lowered = outline + np.array([0, 20])
+    one, both = lower.within([outline], 128), lower.within([outline, lowered], 128)
+    assert one.shape == (128, 128)
+    ys, xs = np.mgrid[:128, :128] * 2.0
+    far = np.hypot(xs - 128, ys - 128)
+    below = ys > 128
+    assert one[below & (far < 72)].all()
+    assert not one[below & (far > 82)].any()
+    assert (both & ~one).any()
+    assert not (one & ~both).any()
+    assert not both[ys > 226].any()

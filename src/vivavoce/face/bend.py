@@ -26,6 +26,8 @@ _OUTER, _INNER = slice(_LIPS, _LIPS + len(OUTER)), slice(_LIPS + len(OUTER), len
 _ABOVE, _BELOW = _LIPS + len(OUTER) + np.array([1, 2, 3]), _LIPS + len(OUTER) + np.array([7, 6, 5])
 _PARTED = 0.004  # face widths between lips that are closed, so that there is something to bend
 _STIFF = 1e-4  # how far points may miss, for a spline that stays smooth
+_MOVED, _TURNED = 0.01, np.radians(6.0)  # face widths that lips, and angles that heads, are apart to be unlike by one
+_HIDING = 0.005  # and face widths that lips are less parted: bending closes them, but does not show what they hide
 _GRID = 8  # pixels between places where the spline is worked out
 _LIP, _MOUTH = 96, 255  # grey levels of drawn lips and of what is between them
 _FINE = 4  # bits of a pixel in drawn outlines
@@ -66,6 +68,29 @@ def moved(shape: Shape, change: Float[np.ndarray, " k"]) -> Shape:
     made[_ABOVE, 1] -= missing
     made[_BELOW, 1] += missing
     return made
+
+
+def unlike(
+    change: Float[np.ndarray, "n k"], one: Float[np.ndarray, "n 2 4"], other: Float[np.ndarray, "2 4"]
+) -> Float[np.ndarray, " n"]:
+    """How little faces, seen by ``one``, serve to be bent to how a face looks that is seen by ``other``.
+
+    The mean square of how far the lips move, in 0.01 face widths, the square of how much less they are parted than the
+    other's, in 0.005, and that of the turn, in 6 degrees, together. ``change`` is their readings less the other's.
+    """
+    turns = [camera[..., :3] / np.linalg.norm(camera[..., :3], axis=-1, keepdims=True) for camera in (one, other)]
+    turned = np.square(turns[0] - turns[1]).sum((-2, -1)) / _TURNED**2
+    form, parting = _lips_moved(change.shape[-1])
+    missing = np.minimum(change @ parting, 0)
+    return ((change @ form) * change).sum(-1) / _MOVED**2 + np.square(missing / _HIDING) + turned
+
+
+@lru_cache(maxsize=4)
+def _lips_moved(count: int) -> tuple[Float[np.ndarray, "k k"], Float[np.ndarray, " k"]]:
+    """Readings -> mean square of how far the landmarks of the lips move across the face, and how far lips part."""
+    moved = moves(count)
+    across = moved[:, _LIPS:, :2].reshape(count, 2 * (len(POINTS) - _LIPS))
+    return across @ across.T / (len(POINTS) - _LIPS), (moved[:, _BELOW, 1] - moved[:, _ABOVE, 1]).mean(1)
 
 
 def mirrored(camera: Float[np.ndarray, "2 4"]) -> Float[np.ndarray, "2 4"]:

@@ -6,6 +6,7 @@ along it, would tell how far the mouth is open, and a network that paints mouths
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -47,6 +48,7 @@ _MOUTH, _NOSE, _TIP = 13, 2, 4  # upper lip, base and tip of the nose
 # How much wider, and further to the front, the painted region is than the average face: for other faces and cheeks that
 # blow up; and how far an open mouth lowers the chin, in face widths.
 _GROWN, _DROP = 1.15, 0.24
+_BEYOND = 0.06  # sides of the square (0.11 face widths) that are laid over beyond the outline of the jaw
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,22 @@ def band(at: Place, side: int, model: FaceModel) -> Bool[np.ndarray, "s s"]:
     tip = at.into(at.pose.apply(model.mean[[_TIP]]), side)[0, 1]
     rows = np.arange(side)[:, None] >= tip
     return np.broadcast_to(rows, (side, side)) | region(at, side, model)
+
+
+def within(outlines: Sequence[Float[np.ndarray, "n 2"]], side: int) -> Bool[np.ndarray, "s s"]:
+    """What of a square lies in jaws or near them: collar, hair and hands beyond need not be painted to be there.
+
+    Unlike :func:`region` this follows the person's own jaw, so nobody may see it who paints.
+
+    Args:
+        outlines: of the jaw as it is and as it is to be, from ear to ear; pixels of the square drawn 256 wide.
+        side: of the square, in pixels.
+    """
+    hull = cv2.convexHull(np.round(np.concatenate(outlines) * (side / SPACE)).astype(np.int32))
+    drawn = cv2.fillConvexPoly(np.zeros((side, side), np.uint8), hull, 1)
+    reach = round(_BEYOND * side)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    return cv2.dilate(drawn, disc).astype(bool)
 
 
 def masked(picture: UInt8[np.ndarray, "s s 3"], hidden: Bool[np.ndarray, "s s"]) -> UInt8[np.ndarray, "s s 3"]:

@@ -26,7 +26,6 @@ from vivavoce.face.track import Face, FaceTracker
 from vivavoce.motion import lips
 from vivavoce.motion.space import FACE_MESH, MotionSpace
 from vivavoce.motion.surrounded import Heard
-from vivavoce.motion.track import CALIBRATION
 from vivavoce.nets.difftalk import DiffTalk
 from vivavoce.nets.talk_conditions import windowed
 from vivavoce.render import dubbed
@@ -34,7 +33,8 @@ from vivavoce.render.aligned import image, tensor
 from vivavoce.render.footage import mirrored
 from vivavoce.render.likeness import likeness, named, reference_rows
 from vivavoce.render.mesh import MeshRenderer, shown
-from vivavoce.render.repaint import Held, laid, softened
+from vivavoce.render.references import Held, Mixed, mixed, restored, spread, tensors
+from vivavoce.render.repaint import laid, softened
 from vivavoce.render.shots import AHEAD, CLIP_BYTES, Rgb, Shot, shots
 from vivavoce.sampling.ddim import Kept
 from vivavoce.sampling.painting import MOST_STEPS, paint
@@ -44,6 +44,7 @@ from vivavoce.system import Drive, Film, Frames, Portrait, Source
 from vivavoce.timeline import Span
 
 LIPS_FROM = ("heard", "motion")
+SOUGHT = 200  # first frames of a film that its references are chosen from
 _WIDE, _TURNED = 0.07, 60.0  # lip opening in face widths that shows teeth; degrees of head turn that spoil as much
 _REFERENCE = "reference."  # what names of the reference's tensors in the cache begin with
 
@@ -94,7 +95,9 @@ class LatentRenderer:
         portrait = self.mesh.portrait(source)
         at = int(portrait.reference[:, FACE_MESH.slice("rotation")].abs().sum(1).argmin())
         plain = shown(portrait, at)
-        return self._with_reference(portrait, plain.picture, plain.landmarks, portrait.reference[at])
+        if self.reference is not None:
+            return self._with_references(portrait, [self._photo(self.reference)])
+        return self._with_references(portrait, [self.held(plain.picture, plain.landmarks, portrait.reference[at])])
 
     def filmed(self, film: Film) -> Portrait:
         """See :class:`vivavoce.system.FilmRenderer`.
@@ -103,9 +106,15 @@ class LatentRenderer:
             InputError: as :meth:`portrait`.
         """
         portrait = self.mesh.filmed(film)
-        telling = _telling(film, Face(portrait.cache["first"].numpy()))
-        row = reference_rows(telling.landmarks[None], FaceModel.pretrained(), dubbed.known(portrait))[0]
-        return self._with_reference(portrait, telling.picture, telling.landmarks, torch.from_numpy(row).float())
+        if self.reference is not None:
+            return self._with_references(portrait, [self._photo(self.reference)])
+        person, model, found, worth = dubbed.known(portrait), FaceModel.pretrained(), list[Held](), list[float]()
+        for shot in islice(shots(film, Face(portrait.cache["first"].numpy()), FaceTracker()), SOUGHT):
+            if shot.seen == 1 or not found:
+                row = reference_rows(shot.landmarks[None], model, person)[0]
+                found.append(self.held(shot.picture, shot.landmarks, torch.from_numpy(row).float()))
+                worth.append(shows(shot.landmarks))
+        return self._with_references(portrait, self.chosen(found, worth))
 
     def follow(self, pictures: Iterable[UInt8[Tensor, "3 h w"]]) -> Iterator[Float[Tensor, "_t d"]]:
         """See :class:`vivavoce.system.Follower`."""
@@ -151,15 +160,23 @@ class LatentRenderer:
                     yield Frames(Span(at, at + len(made)), torch.stack(made))
                     at += len(made)
 
-    def _with_reference(self, portrait: Portrait, picture: Rgb, points: Points, row: Float[Tensor, " d"]) -> Portrait:
-        if self.reference is not None:
-            faces = FaceTracker().faces(self.reference)
-            if not faces:
-                raise InputError("no face was found in the picture given as the reference")
-            picture, points = self.reference, faces[0].landmarks
-            row = torch.from_numpy(reference_rows(points[None], FaceModel.pretrained())[0]).float()
-        held = self.held(picture, points, row).tensors()
-        return replace(portrait, cache={**portrait.cache, **{_REFERENCE + name: one for name, one in held.items()}})
+    def _photo(self, picture: Rgb) -> Held:
+        faces = FaceTracker().faces(picture)
+        if not faces:
+            raise InputError("no face was found in the picture given as the reference")
+        row = reference_rows(faces[0].landmarks[None], FaceModel.pretrained())[0]
+        return self.held(picture, faces[0].landmarks, torch.from_numpy(row).float())
+
+    def _with_references(self, portrait: Portrait, references: list[Held]) -> Portrait:
+        return replace(portrait, cache={**portrait.cache, **tensors(references, _REFERENCE)})
+
+    def chosen(self, found: list[Held], worth: list[float]) -> list[Held]:
+        """The references among some faces that show the mouth so well (:func:`shows`), the best first.
+
+        Those who do not bend references have that one only: others would show other lips than are told.
+        """
+        best = int(np.argmax(worth))
+        return spread(found, best) if self.networks.config.painting.bends else [found[best]]
 
     def held(self, picture: Rgb, points: Points, row: Float[Tensor, " d"]) -> Held:
         """A picture with these landmarks, in which the face does what the motion row says, as a reference."""
@@ -176,10 +193,10 @@ class LatentRenderer:
         """The face as networks see it."""
         return upright.cut(picture, at.square, self.networks.config.side)
 
-    def latent(self, part: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "1 c y x"]:
-        """The latent of pixels."""
-        shown = tensor(np.ascontiguousarray(part))[None].to(self.device).float() / 127.5 - 1
-        return self.networks.first_stage.encode(shown)
+    def latents(self, *parts: UInt8[np.ndarray, "h w 3"]) -> list[Float[Tensor, "1 c y x"]]:
+        """The latents of pixels."""
+        shown = torch.stack([tensor(np.ascontiguousarray(part)) for part in parts])
+        return list(self.networks.first_stage.encode(shown.to(self.device).float() / 127.5 - 1).split(1))
 
 
 class Painter:
@@ -187,9 +204,8 @@ class Painter:
 
     def __init__(self, renderer: LatentRenderer, portrait: Portrait) -> None:
         self.renderer, self.model = renderer, FaceModel.pretrained()
-        start = len(_REFERENCE)
-        self.first = Held.of({name[start:]: one for name, one in portrait.cache.items() if name.startswith(_REFERENCE)})
-        self.last = self.first
+        self.references = restored(portrait.cache, _REFERENCE)
+        self.last = self.references[0]
 
     def painted(
         self,
@@ -217,33 +233,36 @@ class Painter:
         square, inside = self.renderer.cut(picture, at), lower.region(at, net.config.side, self.model)
         heard = self._heard(row, rows)
         readings = heard[0, : net.config.conditions.lips].double().cpu().numpy()
-        reference = self._reference(n)
+        reference = self._reference(n, readings, at)
         wanted = reference.bent(square, at, readings)
-        masked, other = (self.renderer.latent(part) for part in self._given(wanted, inside, at, reference))
+        masked, other = self.renderer.latents(*self._given(wanted, inside, at, reference))
         start = noise(key, 0, masked.shape).to(masked.device)
         context = net.conditions.token(heard, self._places(landmarks, at))
         kept = self._kept(square, inside, start)
         latent = paint(net, start, masked, other, context, steps=self.renderer.steps, kept=kept)
         drawn = image(((net.first_stage.decode(latent)[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
-        weight, made = softened(inside, window), square.copy()
+        outlines = [where[: len(lower.JAW)] for where in (wanted.places, lower.places68(landmarks, at))]
+        weight, made = softened(inside & lower.within(outlines, net.config.side), window), square.copy()
         made[window] = drawn
         if self.renderer.progressive:
             mixed = np.rint(square + (made.astype(np.float32) - square) * weight[..., None]).astype(np.uint8)
             self.last = replace(wanted, square=mixed)
         return laid(made, weight * np.float32(share), at, picture)
 
-    def _reference(self, n: int) -> Held:
+    def _reference(self, n: int, readings: Float[np.ndarray, " k"], at: Place) -> Mixed:
         anchored = self.renderer.anchor and n % self.renderer.anchor == 0
-        return self.last if self.renderer.progressive and n and not anchored else self.first
+        if self.renderer.progressive and n and not anchored:
+            return Mixed(((1.0, self.last),))
+        return mixed(self.references, readings, bend.camera(at))
 
-    def _given(self, wanted: Held, inside: np.ndarray, at: lower.Place, reference: Held) -> tuple[Rgb, Rgb]:
+    def _given(self, wanted: Held, inside: np.ndarray, at: lower.Place, reference: Mixed) -> tuple[Rgb, Rgb]:
         """What the denoiser sees of the frame, and of the reference."""
         config = self.renderer.networks.config
         window, (rows, columns) = config.pixels, config.pixels
         hidden = inside if config.painting.hidden == "region" else lower.band(at, config.side, self.model)
         masked = lower.masked(wanted.square, hidden)[window].copy()
         if not config.painting.bends:
-            return masked, reference.square[window]
+            return masked, reference.parts[0][1].square[window]
         bend.sketched(masked, wanted.places, config.side, (columns.start, rows.start))
         return masked, reference.like(wanted, window)
 
@@ -253,7 +272,7 @@ class Painter:
             return None
         window = net.config.pixels
         where = torch.from_numpy(lower.stays(inside[window], net.config.first_stage.factor)).float()
-        return Kept(self.renderer.latent(square[window]), where[None, None].to(start.device), lambda _: start)
+        return Kept(self.renderer.latents(square[window])[0], where[None, None].to(start.device), lambda _: start)
 
     def _heard(self, row: Tensor, rows: Tensor) -> Float[Tensor, "1 w"]:
         """What is made of the sound, with the readings of the lips that are to be painted."""
@@ -272,12 +291,6 @@ class Painter:
         if not told:
             return None
         return torch.from_numpy(lower.places68(landmarks, at)[list(told)])[None].float().to(self.renderer.device)
-
-
-def _telling(film: Film, first: Face) -> Shot:
-    """The picture of the film's beginning that shows most of the mouth."""
-    seen = islice(shots(film, first, FaceTracker()), CALIBRATION)
-    return max(seen, key=lambda shot: shot.seen + shows(shot.landmarks))
 
 
 def shows(landmarks: Points) -> float:

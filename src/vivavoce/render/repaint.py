@@ -1,53 +1,15 @@
-"""Part of a picture painted anew: the picture that shows how the person looks, and soft edges."""
+"""Part of a picture painted anew, with soft edges."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-
 import cv2
 import numpy as np
-import torch
-from jaxtyping import Float, Float32, UInt8
-from torch import Tensor
+from jaxtyping import Float32, UInt8
 
-from vivavoce.face import bend
 from vivavoce.face.lower import Place
 from vivavoce.render.shots import Rgb
 
 FEATHER = 0.014  # standard deviation of the soft edge, in sides of the square
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Held:
-    """A face cut out, and what it takes to bend it; see :mod:`vivavoce.face.bend`."""
-
-    square: UInt8[np.ndarray, "s s 3"]
-    camera: Float[np.ndarray, "2 4"]
-    shape: Float[np.ndarray, "68 3"]
-    readings: Float[np.ndarray, " k"]  # of the lips
-
-    def tensors(self) -> dict[str, Tensor]:
-        """To be kept; :meth:`of` is the inverse."""
-        return {field.name: torch.from_numpy(getattr(self, field.name)) for field in fields(self)}
-
-    @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> Held:
-        """From what :meth:`tensors` gave."""
-        return cls(**{field.name: tensors[field.name].numpy() for field in fields(cls)})
-
-    def bent(self, square: UInt8[np.ndarray, "s s 3"], at: Place, readings: Float[np.ndarray, " k"]) -> Held:
-        """What stands for ``square``, a face at ``at`` with these readings of the lips, which is this person's."""
-        return Held(square, bend.camera(at), bend.moved(self.shape, readings - self.readings), readings)
-
-    def like(self, other: Held, window: tuple[slice, slice]) -> UInt8[np.ndarray, "h w 3"]:
-        """Rows and columns of the own square, bent until face and lips stand as in ``other``."""
-        return bend.bent(self.square, self.places, other.places, window)
-
-    @property
-    def places(self) -> Float[np.ndarray, "68 2"]:
-        """Where the 68 landmarks lie in the square counted 256 wide."""
-        return bend.seen(self.shape, self.camera)
 
 
 def softened(inside: np.ndarray, window: tuple[slice, slice]) -> Float32[np.ndarray, "s s"]:

@@ -38,8 +38,9 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
 
     ``weights`` is a folder with ``difftalk.safetensors``, as the recipe writes it, or that file; without, those that
     come with the package. ``steps`` counts calls of the denoiser a frame. ``reference``, a picture ``[1 3 h w]`` of the
-    same person, shows how the mouth looks; otherwise the portrait does, or the picture of the film's beginning that
-    shows most of it. With ``progressive`` every frame is the reference of the next, and the first one is it again every
+    same person, shows how the mouth looks; otherwise the portrait does, or some pictures of the film's beginning, of
+    which each frame is painted after the nearest (:mod:`vivavoce.render.references`). With ``progressive`` every frame
+    is the reference of the next, and those of the beginning are it again every
     ``anchor`` frames (0: never; 50 if not said). ``lips`` follow the ``motion`` of the generator, which is nearer to
     what people do (docs/systems/difftalk.md), or are ``heard`` by the networks; weights that know no readings of the
     lips only hear. ``size``, ``crop`` and ``face`` are those of :class:`vivavoce.render.mesh.MeshRenderer`; the
