@@ -114,6 +114,16 @@ def test_pictures_say_what_they_are(folder, tmp_path, capsys):
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
 
 
+def test_the_weights_that_ship_are_used_where_none_are_given(tmp_path, capsys):
+    target, out = tmp_path / "target.png", tmp_path / "out.png"
+    Image.fromarray(rgb(photo())).save(target)
+    assert main(["swap", str(PHOTO), str(target), "--json", "--i-have-consent", "-o", str(out)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["width"], report["height"]) == photo().shape[:0:-1]
+    with Image.open(out) as made:  # the same person: little changes
+        assert 0 < np.abs(np.asarray(made).astype(int) - rgb(photo())).mean() < 3
+
+
 def test_films_keep_size_and_length_and_say_what_they_are(folder, tmp_path):
     film, out = tmp_path / "film.mp4", tmp_path / "out.mp4"
     sway = torch.stack([photo().roll(n, 2) for n in range(6)])

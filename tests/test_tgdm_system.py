@@ -15,13 +15,14 @@ from tgdm_weights import written
 from vivavoce.cli import main
 from vivavoce.errors import InputError
 from vivavoce.face.illumination import WHITE
+from vivavoce.face.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from vivavoce.face.morphable import Coefficients
 from vivavoce.face.track import FaceTracker
 from vivavoce.media.read import read_image, read_source
 from vivavoce.media.write import write_video
 from vivavoce.motion.edit import Edit
 from vivavoce.registry import load
-from vivavoce.render.texture import TextureRenderer, near, resized, staying
+from vivavoce.render.texture import TextureRenderer, features, near, resized, staying
 from vivavoce.system import Clip
 from vivavoce.systems.driven import driven
 from vivavoce.timeline import Clock, Span
@@ -142,6 +143,19 @@ def test_changes_show_on_the_face_and_fade_around_it():
     assert share[40:90, 40:90].min() > 0.9
     assert share[:26].max() < 0.01
     assert (np.diff(share[65, 64:]) <= 1e-6).all()
+
+
+def test_changes_show_most_on_lips_and_eyes():
+    points = np.zeros((478, 3))
+    for ring, (x, y) in ((OUTER_LIPS, (64, 100)), (LEFT_EYE, (44, 50)), (RIGHT_EYE, (84, 50))):
+        turn = np.linspace(0, 2 * np.pi, len(ring), endpoint=False)
+        points[list(ring), 0], points[list(ring), 1] = x + 10 * np.cos(turn), y + 4 * np.sin(turn)
+    share = features(points, 128)
+    for x, y in ((64, 100), (44, 50), (84, 50)):
+        assert share[y, x] == pytest.approx(1, abs=0.05)
+        assert share[y, x + 10] == pytest.approx(0.5, abs=0.1)
+    assert share[5].max() < 0.01
+    assert share[75, 64] < 0.05
 
 
 def test_squares_are_resized_without_shifts():

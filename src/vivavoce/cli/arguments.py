@@ -198,11 +198,11 @@ def _swap(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--i-have-consent", action="store_true", help="needed: say that both people agree to this use of their faces"
     )
-    command.add_argument("--weights", type=Path, required=True, metavar="DIR", help="folder with tgdm.safetensors")
+    command.add_argument("--weights", type=Path, metavar="DIR", help="folder with other tgdm.safetensors than ours")
     command.add_argument(
         "--face", type=face, default="largest", metavar="WHICH", help="of the target: largest, left, 0 ..."
     )
-    command.add_argument("--steps", type=whole(1, 500), default=4, metavar="N", help="calls of the painter a picture")
+    command.add_argument("--steps", type=whole(1, 500), default=1, metavar="N", help="calls of the painter a picture")
     command.add_argument(
         "--guidance", type=number(0.0, 5.0), default=1.0, metavar="X", help="how much the face counts (default: 1)"
     )

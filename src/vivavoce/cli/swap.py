@@ -61,12 +61,13 @@ def _check(output: Path, *, still: bool) -> None:
 
 
 def _swapper(arguments: argparse.Namespace) -> Any:
-    from vivavoce.nets.tgdm import Tgdm
+    from vivavoce import weights as packaged
+    from vivavoce.nets.tgdm import NAME, Tgdm
     from vivavoce.render.shots import as_image
     from vivavoce.render.swap import Swapper
     from vivavoce.systems.moda import found_device
 
-    networks = Tgdm.load(arguments.weights, found_device(arguments.device))
+    networks = Tgdm.load(arguments.weights or packaged.path(NAME), found_device(arguments.device))
     source = as_image(read_image(arguments.source)[0])
     return Swapper(networks, source, steps=arguments.steps, guidance=arguments.guidance)
 

@@ -23,11 +23,11 @@ from vivavoce.data import fitted
 from vivavoce.data.fitted import Fitted
 from vivavoce.data.pairs import held
 from vivavoce.errors import InputError
-from vivavoce.face.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from vivavoce.face.morphable import Coefficients, Morphable, recombine, swapped
 from vivavoce.nets.tgdm import coefficients, shown, signed, source_of
 from vivavoce.recipes import implicit
 from vivavoce.render.pivot import Pivot, Rgb, exchanged, reenacted
+from vivavoce.render.texture import features
 from vivavoce.render.textured import render
 
 FOLDER = "VIVAVOCE_FITTED"
@@ -198,10 +198,5 @@ def batch(pairs: Sequence[Pair], rng: np.random.Generator, *, swaps: float = 0.5
 def weighed(face: Coefficients, pivot: Pivot) -> Float[np.ndarray, "s s"]:
     """How much each place of a picture counts: the face, mouth and eyes most; 1 on average."""
     points, side = Morphable.pretrained().landmarks(face), len(pivot.kept)
-    at = np.arange(side) + 0.5
-    out = np.where(pivot.drawn.mask, FACE, AROUND)
-    for ring in (OUTER_LIPS, LEFT_EYE, RIGHT_EYE):
-        x, y = points[list(ring), :2].mean(0)
-        wide = max(2.0, float(np.ptp(points[list(ring), 0])) / 2)
-        out = out + FEATURE * np.exp2(-(np.square(at - x) + np.square(at - y)[:, None]) / wide**2)
+    out = np.where(pivot.drawn.mask, FACE, AROUND) + FEATURE * features(points, side)
     return (out / out.mean()).astype(np.float32)

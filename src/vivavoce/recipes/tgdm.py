@@ -41,7 +41,7 @@ PAINTER = PainterConfig(
 MARGINS = (12, 4, 8, 8)  # latent pixels of 64 x 64 that are not painted: the face lies within the others
 JUDGED = 32  # pairs of people kept out of training
 UNNAMED = (32, 48)  # coefficients of identity and texture
-STEPS = 4  # of judging
+STEPS = 1  # of judging, and of use: of people never seen, more make pictures worse
 # Latent pixels over which errors are averaged once more: a colour that drifts is lost among edges that are a pixel off,
 # and nothing about those can be learned.
 COARSE = 4

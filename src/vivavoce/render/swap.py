@@ -65,7 +65,7 @@ class Box:
 class Swapper:
     """Puts the face of one picture into others."""
 
-    def __init__(self, networks: Tgdm, source: Rgb, *, steps: int = 4, guidance: float = 1.0) -> None:
+    def __init__(self, networks: Tgdm, source: Rgb, *, steps: int = 1, guidance: float = 1.0) -> None:
         """``source`` is a picture of whose face it is; the largest one, if there are several.
 
         Raises:

@@ -19,6 +19,7 @@ from torch import Tensor
 from vivavoce.errors import InputError
 from vivavoce.face import upright
 from vivavoce.face.fitting import fit
+from vivavoce.face.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, Points
 from vivavoce.face.model import FaceModel
 from vivavoce.face.morphable import Coefficients, Morphable, driven
 from vivavoce.face.upright import Square
@@ -39,6 +40,7 @@ SQUARE = (2.0, -0.1, False)  # side over the face's extent, shift down the face,
 FINEST = 768  # pixels; largest side at which a portrait is carried
 FADE = 0.08  # share of the painted window over which changes fade out at its edges
 AROUND = 0.06  # face widths around the face over which the change that painting makes fades out
+BOLD = 2.0  # times the nearness of mouth or eyes that shows what is painted; beside those nothing is
 LEASH = 0.12  # sides of the square that a face may move away from where it is in the portrait
 NOISE = 6, 0  # seed and place of the noise that all pictures start from, so that nothing flickers
 _VIDEO = "this portrait is a video; it is painted from the picture in which the face is turned least"
@@ -49,7 +51,7 @@ class TextureRenderer:
     """Draws face-mesh/1 motion of one portrait."""
 
     networks: Tgdm = field(compare=False)
-    steps: int = 4  # calls of the painter a frame
+    steps: int = 1  # calls of the painter a frame
     guidance: float = 1.0  # how far what is told of the face pushes; others than 1 cost twice the time
     size: int | None = None  # side of the head view (``crop``), or largest side of the square that is painted
     crop: bool = False  # the head view itself instead of the whole picture
@@ -126,7 +128,7 @@ class Brush:
     """Paints one person, whose texture is read once. Pictures do not depend on each other."""
 
     def __init__(
-        self, networks: Tgdm, picture: Rgb, face: Coefficients, *, steps: int = 4, guidance: float = 1.0
+        self, networks: Tgdm, picture: Rgb, face: Coefficients, *, steps: int = 1, guidance: float = 1.0
     ) -> None:
         """``picture`` is a square of any size that shows the ``face``, whose coefficients are in its pixels."""
         self.networks, self.picture, self.face = networks, picture, face
@@ -169,7 +171,10 @@ class Brush:
         change = np.zeros((self.side, self.side, 3), np.float32)
         change[net.config.window] = found * edge(found.shape[0], net.config.margins)
         if net.config.predicts == "clean":  # hair and background as carried are better than what is made of them
-            change *= near(resized(pivot.drawn.mask.astype(np.float32), self.side), self.small(wanted, side).scale)
+            there = self.small(wanted, side)
+            change *= near(resized(pivot.drawn.mask.astype(np.float32), self.side), there.scale)
+            if not pivot.kept.any():  # so is skin, where it is the same person's
+                change *= np.minimum(1, BOLD * features(self.bases.landmarks(there), self.side))[..., None]
         return pivot.known + resized(change, side)
 
     def _sight(self, pivot: Pivot, wanted: Coefficients) -> Sight:
@@ -185,6 +190,21 @@ class Brush:
     def _windowed(self, maps: Float[Tensor, "b c s s"]) -> Float[Tensor, "b c w w"]:
         rows, columns = self.networks.config.window
         return maps[..., rows, columns]
+
+
+def features(points: Points, side: int) -> Float[np.ndarray, "s s"]:
+    """1 in the middle of lips and eyes, half as much half their width away: where a person's picture changes.
+
+    Args:
+        points: 478, in pixels.
+        side: of the picture, in pixels.
+    """
+    at, out = np.arange(side) + 0.5, np.zeros((side, side))
+    for ring in (OUTER_LIPS, LEFT_EYE, RIGHT_EYE):
+        x, y = points[list(ring), :2].mean(0)
+        wide = max(2.0, float(np.ptp(points[list(ring), 0])) / 2)
+        out += np.exp2(-(np.square(at - x) + np.square(at - y)[:, None]) / wide**2)
+    return out
 
 
 def near(mask: Float32[np.ndarray, "s s"], scale: float) -> Float32[np.ndarray, "s s 1"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from vivavoce import weights as packaged
 from vivavoce.motion.edit import Edit
 from vivavoce.nets.tgdm import NAME, Tgdm
 from vivavoce.system import System
@@ -12,12 +13,12 @@ from vivavoce.systems import moda
 from vivavoce.systems.reenact import EVERYTHING, POSE, Deaf, TrackedMotion
 from vivavoce.timeline import Clock
 
-STEPS = 4
+STEPS = 1  # more make people who were never seen worse: docs/systems/tgdm.md
 
 
 def assemble(  # noqa: PLR0913  (one for every option of the command line)
     *,
-    weights: Path,
+    weights: Path | None = None,
     steps: int = STEPS,
     guidance_face: float = 1.0,
     emotion: str | None = None,
@@ -33,18 +34,19 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
 ) -> System:
     """The ready system.
 
-    ``weights`` is a folder with ``tgdm.safetensors``, as the recipe writes it, or that file. ``steps`` counts calls of
-    the painter a frame; ``guidance_face``, in [0, 5], says how far what is told of the face pushes what is painted (1:
-    as learned; others cost twice the time). Speech and emotion become expressions by ``moda``'s generator, whose
-    options are the emotion's and guidance of audio and emotion: see :func:`vivavoce.systems.moda.assemble`. ``size``,
-    ``crop`` and ``face`` are those of :class:`vivavoce.render.texture.TextureRenderer`; the painter runs on ``device``.
+    ``weights`` is a folder with ``tgdm.safetensors``, as the recipe writes it, or that file; without, those that come
+    with the package. ``steps`` counts calls of the painter a frame; ``guidance_face``, in [0, 5], says how far what is
+    told of the face pushes what is painted (1: as learned; others cost twice the time). Speech and emotion become
+    expressions by ``moda``'s generator, whose options are the emotion's and guidance of audio and emotion: see
+    :func:`vivavoce.systems.moda.assemble`. ``size``, ``crop`` and ``face`` are those of
+    :class:`vivavoce.render.texture.TextureRenderer`; the painter runs on ``device``.
 
     Raises:
         InputError: a value that does not exist, or weights that cannot be used.
     """
     from vivavoce.render.texture import TextureRenderer
 
-    networks = Tgdm.load(weights, moda.found_device(device))
+    networks = Tgdm.load(packaged.path(NAME) if weights is None else weights, moda.found_device(device))
     talker = moda.assemble(
         emotion=emotion,
         emotion_model=emotion_model,
@@ -60,7 +62,7 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
 def follow(  # noqa: PLR0913  (one for every option of the command line)
     *,
     driving: Path,
-    weights: Path,
+    weights: Path | None = None,
     steps: int = STEPS,
     guidance_face: float = 1.0,
     relative: bool = False,
@@ -80,7 +82,7 @@ def follow(  # noqa: PLR0913  (one for every option of the command line)
     """
     from vivavoce.render.texture import TextureRenderer
 
-    networks = Tgdm.load(weights, moda.found_device(device))
+    networks = Tgdm.load(packaged.path(NAME) if weights is None else weights, moda.found_device(device))
     renderer = TextureRenderer(networks, steps=steps, guidance=guidance_face, size=size, crop=crop, face=face)
     edit = replace(edit or Edit(), relative=EVERYTHING if relative else POSE)
     return System(NAME, Clock(), Deaf(), TrackedMotion(Path(driving)), renderer, edit)
