@@ -37,6 +37,8 @@ _HAIR = (
     0.20,
     0.26,
 )  # how far down the texture it reaches that a face is looked over for hair: to between brows and eyes
+_TEMPLES = (0.38, 0.46)  # the same beside the eyes, which are dark themselves: their middles and radii in the texture
+_EYES, _ROUND = ((0.352, 0.264), (0.648, 0.264)), (0.08, 0.035)
 _DARK = (0.45, 0.65)  # brightness of hair over that of skin: from here to there it fades out
 _THIN = 0.03  # face widths; what is narrower is no hair but a brow
 _MOVED = 0.01  # pixels of a bent picture from which it is no longer the target's own
@@ -141,7 +143,7 @@ def inside(drawn: Rendered, scale: float) -> Float32[np.ndarray, "s s"]:
 
 
 def uncovered(carried: UInt8[np.ndarray, "s s 3"], drawn: Rendered, scale: float) -> Float32[np.ndarray, "s s"]:
-    """0 where hair lies on the brows and above them, which is far darker than the face drawn in its light; else 1."""
+    """0 where hair lies on brows, forehead or temples, which is far darker than a face drawn in its light; else 1."""
     blur = max(0.5, _THIN * scale)
     mask = drawn.mask.astype(np.float32)
     seen, due = (
@@ -149,8 +151,11 @@ def uncovered(carried: UInt8[np.ndarray, "s s 3"], drawn: Rendered, scale: float
     )
     ratio = (seen + 1) / (due + 1)
     ratio /= np.median(ratio[drawn.mask]) if drawn.mask.any() else 1
-    low, high = _HAIR
-    above = mask * (1 - smoothstep((drawn.at[..., 1] - low) / (high - low)))
+    (x, y), (wide, tall) = (drawn.at[..., k] for k in (0, 1)), _ROUND
+    above, beside = (1 - smoothstep((y - low) / (high - low)) for low, high in (_HAIR, _TEMPLES))
+    for eye in _EYES:
+        beside = beside * smoothstep(np.hypot((x - eye[0]) / wide, (y - eye[1]) / tall) - 0.5)
+    above = mask * np.maximum(above, beside)
     dark, bright = _DARK
     return (1 - above * (1 - smoothstep((ratio - dark) / (bright - dark)))).astype(np.float32)
 
