@@ -30,7 +30,7 @@ STD = (0.01, 1.0)  # deviations that can be asked for; 0 would be a face that do
 LONGEST_FADE = 4  # frames
 STEPS = 10
 # Good values for networks with a draft; see :class:`ChunkGenerator`.
-LIP_NOISE, LIP_TRUST, STD_GUIDANCE = 0.0, 0.5, 6.0
+LIP_NOISE, LIP_TRUST, STD_GUIDANCE = 0.0, 0.25, 6.0
 
 
 @dataclass(frozen=True, slots=True)
