@@ -102,3 +102,14 @@ def test_bumps_are_gaussians_of_the_distance():
     away = volume.grid(4, 6, 5, middles) - middles[:, :, None, None, None]
     expected = torch.exp(-away.square().sum(-1) / (2 * 0.05))
     assert torch.allclose(volume.bumps((4, 6, 5), middles, 0.05), expected, atol=1e-6)
+
+
+def test_kernels_leave_the_number_of_threads_as_it_is():
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            WinogradConv(nn.Conv2d(1, 1, 3, padding=1))(torch.zeros(1, 1, 32, 32))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

@@ -27,12 +27,14 @@ def kernel(function: Kernel) -> Kernel:
 def kernels() -> Iterator[None]:
     """Run kernels of this module in here: as many threads as torch uses; callers of several threads take turns."""
     with _turn:  # one of the ways numba may have found to run threads ends the process when two callers meet
-        before = numba.get_num_threads()
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        # Numba and torch may share one pool: a number set for the one is then the other's, too, and stays.
+        threads = torch.get_num_threads()
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         try:
             yield
         finally:
-            numba.set_num_threads(before)
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
 
 
 @kernel
