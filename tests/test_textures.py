@@ -11,7 +11,7 @@ from tgdm_weights import PAINTER, STAGE, TINY, awake, tiny, written
 
 from vivavoce.errors import InputError
 from vivavoce.nets.textures import Painter, PainterConfig
-from vivavoce.nets.tgdm import Tgdm, TgdmConfig
+from vivavoce.nets.tgdm import SEEN, Tgdm, TgdmConfig
 from vivavoce.sampling.texturing import guided, paint
 
 
@@ -22,7 +22,7 @@ def asked(batch: int = 2, **changes: Any):
     net = awake(Painter(config))
     torch.nn.init.normal_(net.last.weight, std=0.1)
     side = 4 * config.multiple
-    x, given = torch.randn(batch, 3, side, side), torch.randn(batch, 11, side, side)
+    x, given = torch.randn(batch, 3, side, side), torch.randn(batch, 3 + SEEN, side, side)
     source = torch.randn(batch, 6, 4 * side, 4 * side)
     return net, x, torch.full((batch,), 500.0), given, torch.randn(batch, 151), source
 
@@ -110,7 +110,11 @@ def test_networks_are_written_and_read(tmp_path):
 
 def sight(net: Tgdm, batch: int = 1):
     torch.manual_seed(2)
-    known, drawn, source = torch.randn(batch, 3, 256, 256), torch.rand(batch, 8, 256, 256), torch.rand(1, 6, 256, 256)
+    known, drawn, source = (
+        torch.randn(batch, 3, 256, 256),
+        torch.rand(batch, SEEN, 256, 256),
+        torch.rand(1, 6, 256, 256),
+    )
     return net.sight(known, drawn, torch.randn(batch, 151), net.painter.textures(source))
 
 
@@ -140,7 +144,7 @@ def test_painters_that_tell_noise_are_sampled_along_their_table():
     torch.nn.init.zeros_(net.painter.last.weight)  # no noise is ever seen: everything is data, made larger
     known = torch.randn(1, 3, 32, 32)
     shown = net.sight(
-        known, torch.rand(1, 8, 32, 32), torch.randn(1, 151), net.painter.textures(torch.rand(1, 6, 32, 32))
+        known, torch.rand(1, SEEN, 32, 32), torch.randn(1, 151), net.painter.textures(torch.rand(1, 6, 32, 32))
     )
     start = torch.randn(1, 3, 32, 32)
     shares = config.table.alpha_bars
