@@ -203,7 +203,7 @@ def test_doctor_finds_what_is_there_and_what_is_not(vivavoce_cli, monkeypatch):
     outcome = vivavoce_cli("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(outcome.out)["checks"]}
     assert checks["video encoder"]["state"] == "ok"
-    assert checks["torch"]["found"] == torch.__version__
+    assert torch.__version__.split("+")[0] in checks["torch"]["found"]  # the wheel's metadata may not name its build
     monkeypatch.setitem(sys.modules, "scipy", None)
     outcome = vivavoce_cli("doctor")
     assert outcome.code == 2
