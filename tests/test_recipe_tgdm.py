@@ -10,12 +10,16 @@ import pytest
 import torch
 
 from vivavoce.face.morphable import Morphable
-from vivavoce.nets.tgdm import SEEN, Tgdm, TgdmConfig
-from vivavoce.recipes import RECIPES, tgdm, tgdm_toy
+from vivavoce.nets.tgdm import KEPT, MASK, SEEN, STRETCH, Tgdm, TgdmConfig, sketched
+from vivavoce.nets.vae import FirstStage
+from vivavoce.recipes import RECIPES, tgdm, tgdm_compared, tgdm_toy
 from vivavoce.recipes.tgdm import TgdmTask, psnr
+from vivavoce.recipes.tgdm_compared import ComparedTask, variants
 from vivavoce.train import loop
 from vivavoce.train.loop import fit, load, run
 from vivavoce.train.state import read_checkpoint
+
+DRAWN = TgdmConfig(tgdm_toy.PAINTER, tgdm_toy.STAGE, tgdm_toy.SIDE, "clean", begins="drawn")
 
 
 class StopError(Exception):
@@ -99,11 +103,63 @@ def test_drawn_pairs_are_pairs():
     assert len(fields(batch)) == 6
 
 
+def test_painters_can_begin_with_the_drawn_face_alone():
+    batch = tgdm_toy.pretend(4, rng())
+    known, planes = sketched(batch.known, batch.drawn)
+    face, kept = batch.drawn[:, [MASK]] == 1, batch.drawn[:, [KEPT]] == 1
+    three = (-1, 3, -1, -1)
+    assert torch.equal(known[kept.expand(three)], batch.truth[kept.expand(three)])
+    assert torch.equal(known[face.expand(three)], batch.drawn[:, :3][face.expand(three)])
+    assert (known[~(face | kept).expand(three)] == -1).all()
+    assert torch.equal(planes[:, :STRETCH], batch.drawn[:, :STRETCH])
+    other = sketched(torch.where(kept, batch.known, torch.zeros(())), batch.drawn)[0]
+    assert torch.equal(other, known)  # nothing of what is carried is seen
+
+
+def test_painters_of_drawn_faces_learn_them_and_are_read_again(tmp_path):
+    task = TgdmTask(DRAWN, FirstStage(tgdm_toy.STAGE), lambda: tgdm_toy.pretend(8, np.random.default_rng(7)))
+    recipe = replace(tgdm_toy.toy(), task=lambda: task, steps=24, judge_every=0, ema=0.0)
+    before = task.judge()
+    assert before["gain"] < 0  # what is carried is better than a grey face before black
+    assert fit(recipe).judge()["psnr"] > before["psnr"] + 1
+    task.export(tmp_path)
+    assert Tgdm.load(tmp_path).config == DRAWN
+
+
+def test_painters_compared_see_the_same_and_begin_alike(tmp_path):
+    def task() -> ComparedTask:
+        made = dict[str, TgdmTask]()
+        for name, painter in variants(tgdm_toy.PAINTER).items():
+            torch.manual_seed(0)
+            config, stage = replace(DRAWN, painter=painter), FirstStage(tgdm_toy.STAGE)
+            made[name] = TgdmTask(config, stage, lambda: tgdm_toy.pretend(2, rng()))
+        return ComparedTask(made)
+
+    first, *others = (list(net.state_dict().values()) for net in task().players().values())
+    assert all(torch.equal(*pair) for one in others for pair in zip(first, one, strict=True))
+    told = dict[int, dict[str, float]]()
+    names = list(task().players())
+    recipe = replace(tgdm_toy.toy(), task=task, lr=dict.fromkeys(names, 3e-3), steps=12, warm_up=1, judge_every=0)
+    trained = fit(recipe, report=lambda step, figures: told.update({step: dict(figures)}))
+    assert len({told[0][name] for name in names}) == 1
+    assert len({told[11][name] for name in names}) == 3
+    assert set(trained.judge()) >= {f"{name}_swapped_psnr" for name in names}
+    trained.export(tmp_path)
+    whole, plain, untold = (Tgdm.load(tmp_path / name).painter.state_dict() for name in names)
+    looks, told_of = "look.out.weight", "coefficients.0.weight"
+    assert whole[looks].any()
+    assert not plain[looks].any()  # begins as 0, never learned
+    assert torch.equal(untold[told_of], first[list(whole).index(told_of)].half())
+    assert not torch.equal(untold[told_of], whole[told_of])
+
+
 def test_the_variants_differ_in_what_they_say():
     found = {name: load(name).name for name in RECIPES if "tgdm" in name}
     assert all(name == own for name, own in found.items())
-    assert set(found) == {"tgdm", "tgdm-no-texture", "tgdm-untold", "tgdm-paper", "toy-tgdm"}
-    assert tgdm.small().steps == tgdm.untold().steps == tgdm.without_textures().steps
+    assert set(found) == {"tgdm", "tgdm-drawn", "tgdm-compared", "tgdm-drawn-compared", "tgdm-paper", "toy-tgdm"}
+    assert tgdm.drawn().steps == tgdm_compared.drawn().steps == tgdm_compared.carried().steps
+    for recipe in (tgdm_compared.drawn(), tgdm_compared.carried()):
+        assert list(recipe.lr) == ["whole", "no-texture", "untold"]
     with torch.device("meta"):
         task = tgdm.paper().task()
     assert isinstance(task, TgdmTask)

@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from demo_media import PHOTO, SPEECH, film, photo
 from PIL import Image
-from tgdm_weights import tiny, written
+from tgdm_weights import tiny
 
 from vivavoce.cli import main
 from vivavoce.cli.swap import NOTE
 from vivavoce.errors import InputError
 from vivavoce.face.mesh import OVAL
-from vivavoce.media.read import read_image, read_video
-from vivavoce.media.write import write_video
+from vivavoce.media.read import read_video
 from vivavoce.render.swap import Box, Swapper
-from vivavoce.system import Clip
-from vivavoce.timeline import Clock, Span
-
-ASSETS = Path(__file__).parents[1] / "assets"
-PHOTO = ASSETS / "demo_portrait.jpg"
-FRAME = 640
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return written(tmp_path_factory.mktemp("weights"))
-
-
-def photo(side: int = 320) -> torch.Tensor:
-    picture = read_image(PHOTO, long_side=side)[0]
-    return picture[:, : picture.shape[1] // 2 * 2, : picture.shape[2] // 2 * 2]
 
 
 def rgb(picture: torch.Tensor) -> np.ndarray:
@@ -91,18 +74,18 @@ def test_every_picture_of_a_film_comes_out_and_those_without_the_face_as_they_we
     assert not any(changed[5:])
 
 
-def test_without_consent_nothing_is_done(folder, tmp_path, capsys):
+def test_without_consent_nothing_is_done(tiny_tgdm, tmp_path, capsys):
     out = tmp_path / "out.png"
-    line = ["swap", str(PHOTO), str(PHOTO), "-o", str(out), "--weights", str(folder), "--steps", "1", "--json"]
+    line = ["swap", str(PHOTO), str(PHOTO), "-o", str(out), "--weights", str(tiny_tgdm), "--steps", "1", "--json"]
     assert main(line) == 2
     assert "--i-have-consent" in json.loads(capsys.readouterr().out)["error"]
     assert not out.exists()
 
 
-def test_pictures_say_what_they_are(folder, tmp_path, capsys):
+def test_pictures_say_what_they_are(tiny_tgdm, tmp_path, capsys):
     target, out = tmp_path / "target.png", tmp_path / "out.png"
     Image.fromarray(rgb(photo())).save(target)
-    line = ["swap", str(PHOTO), str(target), "--weights", str(folder), "--steps", "1", "--json", "--i-have-consent"]
+    line = ["swap", str(PHOTO), str(target), "--weights", str(tiny_tgdm), "--steps", "1", "--json", "--i-have-consent"]
     assert main([*line, "-o", str(out)]) == 0
     assert json.loads(capsys.readouterr().out)["note"] == NOTE
     with Image.open(out) as made:
@@ -124,15 +107,13 @@ def test_the_weights_that_ship_are_used_where_none_are_given(tmp_path, capsys):
         assert 0 < np.abs(np.asarray(made).astype(int) - rgb(photo())).mean() < 3
 
 
-def test_films_keep_size_and_length_and_say_what_they_are(folder, tmp_path):
-    film, out = tmp_path / "film.mp4", tmp_path / "out.mp4"
-    sway = torch.stack([photo().roll(n, 2) for n in range(6)])
-    write_video(film, [Clip(Span(0, 6), sway, torch.zeros(FRAME * 6))], Clock())
-    line = ["swap", str(PHOTO), str(film), "--weights", str(folder), "--steps", "1", "--i-have-consent"]
+def test_films_keep_size_and_length_and_say_what_they_are(tiny_tgdm, tmp_path):
+    shot, out = film(tmp_path / "film.mp4", 6), tmp_path / "out.mp4"
+    line = ["swap", str(PHOTO), str(shot), "--weights", str(tiny_tgdm), "--steps", "1", "--i-have-consent"]
     assert main([*line, "-o", str(out)]) == 0
-    before, after = (torch.stack(list(read_video(path, 25))) for path in (film, out))
+    before, after = (torch.stack(list(read_video(path, 25))) for path in (shot, out))
     assert before.shape == after.shape
     with av.open(str(out)) as box:
         assert box.metadata["comment"] == box.metadata["title"] == NOTE
     assert main([*line, "-o", str(tmp_path / "out.png")]) == 2
-    assert main(["swap", str(PHOTO), str(ASSETS / "demo_speech.wav"), *line[3:], "-o", str(out)]) == 2
+    assert main(["swap", str(PHOTO), str(SPEECH), *line[3:], "-o", str(out)]) == 2

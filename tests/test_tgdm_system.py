@@ -5,79 +5,51 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tgdm_weights import written
+from demo_media import PHOTO, SPEECH, film, photo, small, sound, speak, waited
+from tgdm_weights import TINY, tiny
 
 from vivavoce.cli import main
 from vivavoce.errors import InputError
+from vivavoce.face.fitting import fit
 from vivavoce.face.illumination import WHITE
 from vivavoce.face.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
-from vivavoce.face.morphable import Coefficients
+from vivavoce.face.morphable import Coefficients, Morphable
 from vivavoce.face.track import FaceTracker
-from vivavoce.media.read import read_image, read_source
-from vivavoce.media.write import write_video
+from vivavoce.media.read import read_source
 from vivavoce.motion.edit import Edit
 from vivavoce.registry import load
-from vivavoce.render.texture import TextureRenderer, features, near, resized, staying
-from vivavoce.system import Clip
+from vivavoce.render.texture import Brush, TextureRenderer, features, near, resized, staying
+from vivavoce.render.textured import render
 from vivavoce.systems.driven import driven
-from vivavoce.timeline import Clock, Span
-
-ASSETS = Path(__file__).parents[1] / "assets"
-PHOTO = ASSETS / "demo_portrait.jpg"
-FRAME = 640
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return written(tmp_path_factory.mktemp("weights"))
-
-
-def sound(frames: int) -> torch.Tensor:
-    return 0.1 * torch.randn(FRAME * frames, generator=torch.Generator().manual_seed(1))
-
-
-def speak(folder, pieces, seed=3, **options) -> torch.Tensor:
-    system = load("tgdm", weights=folder, crop=True, size=128, steps=1, **options)
-    return torch.cat([clip.rgb for clip in system.stream(read_source(PHOTO), pieces, seed=seed)])
-
-
-def test_any_chunking_gives_the_same_frames_and_latency_is_what_is_declared(folder):
-    whole = speak(folder, [sound(12)])
+def test_any_chunking_gives_the_same_frames_and_latency_is_what_is_declared(tiny_tgdm):
+    whole = speak("tgdm", tiny_tgdm, [sound(12)])
     assert whole.shape == (12, 3, 128, 128)
-    assert torch.equal(speak(folder, sound(12).split(1700)), whole)
-    given = 0
-
-    def drip():
-        nonlocal given
-        for piece in sound(40).split(FRAME):
-            given += 1
-            yield piece
-
-    system = load("tgdm", weights=folder, crop=True, size=128, steps=1)
-    first = next(system.stream(read_source(PHOTO), drip(), seed=3))
-    assert given == system.latency
-    assert torch.equal(first.rgb[0], speak(folder, [sound(40)])[0])
+    assert torch.equal(speak("tgdm", tiny_tgdm, sound(12).split(1700)), whole)
+    given, first = waited("tgdm", tiny_tgdm)
+    assert given == small("tgdm", tiny_tgdm).latency
+    assert torch.equal(first[0], speak("tgdm", tiny_tgdm, [sound(40)])[0])
 
 
-def test_seed_sound_and_options_count(folder):
-    whole = speak(folder, [sound(6)])
-    assert not torch.equal(whole, speak(folder, [sound(6)], seed=4))
-    assert not torch.equal(whole, speak(folder, [sound(6)], emotion="very happy"))
-    assert not torch.equal(whole, speak(folder, [sound(6)], guidance_face=3.0))
-    assert not torch.equal(whole, speak(folder, [sound(6)], edit=Edit(pose_scale=0.0)))
-    looking = driven(load("tgdm", weights=folder, crop=True, size=128, steps=1), PHOTO, ("pose",))
+def test_seed_sound_and_options_count(tiny_tgdm):
+    whole = speak("tgdm", tiny_tgdm, [sound(6)])
+    assert not torch.equal(whole, speak("tgdm", tiny_tgdm, [sound(6)], seed=4))
+    assert not torch.equal(whole, speak("tgdm", tiny_tgdm, [sound(6)], emotion="very happy"))
+    assert not torch.equal(whole, speak("tgdm", tiny_tgdm, [sound(6)], guidance_face=3.0))
+    assert not torch.equal(whole, speak("tgdm", tiny_tgdm, [sound(6)], edit=Edit(pose_scale=0.0)))
+    looking = driven(small("tgdm", tiny_tgdm), PHOTO, ("pose",))
     assert not torch.equal(
         whole, torch.cat([clip.rgb for clip in looking.stream(read_source(PHOTO), [sound(6)], seed=3)])
     )
 
 
-def test_beside_the_square_the_portrait_stays_as_it_is(folder):
-    system = load("tgdm", weights=folder, steps=1, size=300)
+def test_beside_the_square_the_portrait_stays_as_it_is(tiny_tgdm):
+    system = load("tgdm", weights=tiny_tgdm, steps=1, size=300)
     source = read_source(PHOTO)
     portrait = system.portrait(source)
     clips = torch.cat([clip.rgb for clip in islice(system.stream(portrait, [sound(3)]), 1)])
@@ -93,31 +65,46 @@ def test_beside_the_square_the_portrait_stays_as_it_is(folder):
     assert not torch.equal(clips[0], still)
 
 
-def test_reenacting_follows_the_driver(folder, tmp_path):
-    photo = read_image(PHOTO, long_side=320)
-    photo = photo[:, :, : photo.shape[2] // 2 * 2, : photo.shape[3] // 2 * 2]
-    film = tmp_path / "film.mp4"
-    sway = torch.cat([photo.roll(2 * n, 3) for n in range(8)])
-    write_video(film, [Clip(Span(0, 8), sway, torch.zeros(FRAME * 8))], Clock())
+def test_reenacting_follows_the_driver(tiny_tgdm, tmp_path):
+    driver = film(tmp_path / "film.mp4", 8, step=2)
     out = tmp_path / "out.mp4"
-    line = ["reenact", str(PHOTO), str(film), "-o", str(out), "--crop", "--size", "128", "--json"]
-    mine = [*line, "--system", "tgdm", "--weights", str(folder), "--steps", "1"]
+    line = ["reenact", str(PHOTO), str(driver), "-o", str(out), "--crop", "--size", "128", "--json"]
+    mine = [*line, "--system", "tgdm", "--weights", str(tiny_tgdm), "--steps", "1"]
     assert main([*mine]) == 0
     assert out.exists()
     assert main([*mine, "--steps", "0"]) == 2
     assert main([*mine, "--region", "lips"]) == 2
 
 
-def test_a_portrait_that_moves_is_painted_from_its_plainest_picture(folder):
-    renderer = load("tgdm", weights=folder, steps=1).renderer
+def test_a_portrait_that_moves_is_painted_from_its_plainest_picture(tiny_tgdm):
+    renderer = load("tgdm", weights=tiny_tgdm, steps=1).renderer
     assert isinstance(renderer, TextureRenderer)
-    photo = read_image(PHOTO, long_side=320)
-    portrait = renderer.portrait(torch.cat([photo, photo.flip(3)]))
+    portrait = renderer.portrait(torch.stack([photo(), photo().flip(2)]))
     assert any("video" in warning for warning in portrait.warnings)
     assert len(portrait.source) == 1
     points = portrait.cache["landmarks"].numpy()
     found = FaceTracker().faces(portrait.cache["cut"].numpy())[0].landmarks
     assert np.abs(points - found)[:, :2].mean() < 3
+
+
+@pytest.mark.parametrize("begins", ["carried", "drawn"])
+def test_an_idle_painter_leaves_what_it_begins_with(begins):
+    """Around the mouth: the carried picture, or the drawn face as latents tell it, whatever is carried."""
+    net = tiny(replace(TINY, begins=begins))
+    for numbers in net.painter.last.parameters():
+        numbers.zero_()
+    bases, rgb = (
+        Morphable.pretrained(),
+        resized(np.ascontiguousarray(photo().permute(1, 2, 0).numpy())[:256, :256], 256),
+    )
+    face = fit(rgb, FaceTracker().faces(rgb)[0].landmarks.astype(np.float64), bases)
+    made = Brush(net, rgb, face).reenacted(face)
+    drawn = render(face, bases, 256).picture
+    sketch = torch.from_numpy(drawn.transpose(2, 0, 1) * 2 - 1).float()[None]
+    latents = 127.5 + 127.5 * net.decode(net.encode(sketch))[0].permute(1, 2, 0).numpy()
+    wanted = rgb if begins == "carried" else np.clip(latents, 0, 255)
+    x, y = bases.landmarks(face)[[0, 17, 61, 291], :2].mean(0).astype(int)
+    assert np.abs(made.astype(float) - wanted)[y - 6 : y + 7, x - 6 : x + 7].mean() < 2
 
 
 def test_faces_stay_in_their_square_and_small_moves_are_kept():
@@ -165,16 +152,26 @@ def test_squares_are_resized_without_shifts():
     assert resized(ramp, 64) is ramp
 
 
-def test_what_cannot_be_used_is_refused(folder, tmp_path, capsys):
+def test_what_cannot_be_used_is_refused(tiny_tgdm, tmp_path, capsys):
     with pytest.raises(InputError, match="no tgdm weights"):
         load("tgdm", weights=tmp_path)
     with pytest.raises(InputError, match="1 to 500 steps"):
-        load("tgdm", weights=folder, steps=501)
+        load("tgdm", weights=tiny_tgdm, steps=501)
     with pytest.raises(InputError, match="guidance of the face"):
-        load("tgdm", weights=folder, guidance_face=6.0)
+        load("tgdm", weights=tiny_tgdm, guidance_face=6.0)
     with pytest.raises(InputError, match="emotion"):
-        load("tgdm", weights=folder, emotion="xyzzy")
-    speech, out = str(ASSETS / "demo_speech.wav"), str(tmp_path / "o.mp4")
-    words = ["animate", str(PHOTO), speech, "-o", out, "--system", "tgdm", "--weights", str(tmp_path), "--json"]
+        load("tgdm", weights=tiny_tgdm, emotion="xyzzy")
+    words = [
+        "animate",
+        str(PHOTO),
+        str(SPEECH),
+        "-o",
+        str(tmp_path / "o.mp4"),
+        "--system",
+        "tgdm",
+        "--weights",
+        str(tmp_path),
+        "--json",
+    ]
     assert main(words) == 2
     assert "no tgdm weights" in json.loads(capsys.readouterr().out)["error"]

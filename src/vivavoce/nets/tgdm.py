@@ -28,6 +28,8 @@ NAME = "tgdm"  # of the weight file in its folder
 MADE_BY = f"`vivavoce train {NAME} --out DIR` makes"
 # Channels of what is seen beside the known picture: the drawn face 3, places 2, mask, depth, stretch, what is kept.
 SEEN = 9
+MASK, STRETCH, KEPT = 5, 7, 8  # which of them
+_WHOLLY = 0.99  # of a place that is kept wholly: enlarging and shrinking maps leaves rounding
 LAST = 999.0  # the painter's time of pure noise
 
 Signed = Float[Tensor, "b 3 s s"]  # pictures in [-1, 1]
@@ -49,11 +51,16 @@ class TgdmConfig:
     # How many of a face's first and last coefficients are not told, which are identity and texture. Of few people these
     # numbers name each one, and a painter that is told them learns their faces by heart.
     unnamed: tuple[int, int] = (0, 0)
+    # What is known before painting: the source's picture "carried" to the wanted geometry or, as was published, nothing
+    # but the "drawn" face before black, or before the target's picture where that is kept. See :func:`sketched`.
+    begins: str = "carried"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
         if self.predicts not in ("noise", "clean"):
             raise ValueError(f"no painter predicts {self.predicts!r}")
+        if self.begins not in ("carried", "drawn"):
+            raise ValueError(f"no painter begins with what is {self.begins!r}")
         if self.painter.given != self.painter.latent + SEEN or self.painter.fold != self.factor:
             raise ValueError(
                 f"a painter given {self.painter.given} channels beside {self.painter.latent}, sources folded "
@@ -95,6 +102,7 @@ class TgdmConfig:
         first = values.get("first_stage")
         stage = None if first is None else restored(FirstStageConfig, first)
         rest = {name: values[name] for name in ("side", "predicts", "steps")}
+        rest["begins"] = values.get("begins", "carried")
         return cls(
             **parts, first_stage=stage, margins=tuple(values["margins"]), unnamed=tuple(values["unnamed"]), **rest
         )
@@ -142,6 +150,8 @@ class Tgdm(nn.Module):
             face: see :func:`coefficients`.
             textures: what ``painter.textures`` made of :func:`source_of`.
         """
+        if self.config.begins == "drawn":
+            known, drawn = sketched(known, drawn)
         with torch.no_grad():
             latent = self.encode(known)
         small = functional.avg_pool2d(drawn, self.config.factor)
@@ -149,6 +159,14 @@ class Tgdm(nn.Module):
         face = face.clone()
         face[:, :first], face[:, face.shape[1] - last :] = 0, 0
         return Sight(latent, torch.cat([latent, small], 1), face, tuple(textures))
+
+    def before(self, sight: Sight, known: Signed) -> Signed:
+        """What painting changes the ``known`` pictures from, which the painter has in ``sight``.
+
+        Of a painter that changes what is carried only its change counts: it leaves alone what latents lose.
+        """
+        changes = self.config.predicts == "clean" and self.config.begins == "carried"
+        return self.decode(sight.known) if changes else known
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> Tgdm:
@@ -177,6 +195,17 @@ def shown(pivot: Pivot) -> Float[Tensor, "9 s s"]:
     depth = np.where(drawn.mask, np.clip(np.where(drawn.mask, drawn.depth, 0) + 0.5, -1, 1), 0)
     planes = [*_located(drawn), drawn.mask.astype(np.float32), depth, pivot.stretch, pivot.kept]
     return torch.from_numpy(np.concatenate([drawn.picture.transpose(2, 0, 1) * 2 - 1, np.stack(planes)])).float()
+
+
+def sketched(known: Signed, drawn: Float[Tensor, "b 9 s s"]) -> tuple[Signed, Float[Tensor, "b 9 s s"]]:
+    """Nothing but the drawn face before black and, where it is kept, the target's own picture; the rest of ``shown``.
+
+    The source's picture is seen by texture attention only then, as in the paper's figure.
+    """
+    face = torch.where(drawn[:, MASK : MASK + 1] > 0, drawn[:, :3], -torch.ones_like(known))
+    drawn = drawn.clone()
+    drawn[:, STRETCH] = 0
+    return torch.where(drawn[:, KEPT:] > _WHOLLY, known, face), drawn
 
 
 def source_of(picture: Rgb, drawn: Rendered) -> Float[Tensor, "6 s s"]:

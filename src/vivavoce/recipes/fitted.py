@@ -182,21 +182,24 @@ def swapping(pair: Pair, rng: np.random.Generator) -> tuple[Pivot, Float[Tensor,
     return pivot, source_of(picture, render(source, bases, picture.shape[0])), wanted
 
 
-def batch(pairs: Sequence[Pair], rng: np.random.Generator, *, swaps: float = 0.5) -> Faces:
-    """Pairs as the painter sees them; the first share ``swaps`` of them with the target's picture around the face."""
+def batch(pairs: Sequence[Pair], rng: np.random.Generator, *, swaps: float = 0.5, around: float = AROUND) -> Faces:
+    """Pairs as the painter sees them; the first share ``swaps`` of them with the target's picture around the face.
+
+    What is beside the face counts ``around``.
+    """
     found = []
     for n, pair in enumerate(pairs):
         pivot, source, wanted = swapping(pair, rng) if n < round(swaps * len(pairs)) else reenacting(pair)
         truth = pair.picture(pair.target)
         face = coefficients(wanted, truth.shape[0])
-        weight = torch.from_numpy(weighed(wanted, pivot))
+        weight = torch.from_numpy(weighed(wanted, pivot, around))
         found.append((signed(truth), signed(pivot.known), shown(pivot), source, face, weight))
     truth, known, drawn, source, face, weight = (torch.stack(one) for one in zip(*found, strict=True))
     return Faces(truth, known, drawn, source, face, weight)
 
 
-def weighed(face: Coefficients, pivot: Pivot) -> Float[np.ndarray, "s s"]:
-    """How much each place of a picture counts: the face, mouth and eyes most; 1 on average."""
+def weighed(face: Coefficients, pivot: Pivot, around: float) -> Float[np.ndarray, "s s"]:
+    """How much each place of a picture counts: ``around`` the face, on it, mouth and eyes most; 1 on average."""
     points, side = Morphable.pretrained().landmarks(face), len(pivot.kept)
-    out = np.where(pivot.drawn.mask, FACE, AROUND) + FEATURE * features(points, side)
+    out = np.where(pivot.drawn.mask, FACE, around) + FEATURE * features(points, side)
     return (out / out.mean()).astype(np.float32)

@@ -25,10 +25,10 @@ from torch.nn import functional
 
 from vivavoce.nets.difftalk import first_stage
 from vivavoce.nets.textures import PainterConfig
-from vivavoce.nets.tgdm import LAST, SEEN, Tgdm, TgdmConfig
+from vivavoce.nets.tgdm import KEPT, LAST, Sight, Tgdm, TgdmConfig
 from vivavoce.nets.vae import FirstStage
 from vivavoce.recipes.first_stage import STAGE, decibels
-from vivavoce.recipes.fitted import Faces, batch, clips, some
+from vivavoce.recipes.fitted import AROUND, Faces, batch, clips, some
 from vivavoce.recipes.moda import JUDGES
 from vivavoce.sampling.texturing import paint
 from vivavoce.train.loop import Recipe
@@ -38,7 +38,9 @@ PAINTER = PainterConfig(
     fold=4, width=48, multiples=(1, 2, 3), blocks=1, attention=(1, 2), head=48, embedding=192, groups=8, patch=2,
     dropout=0.0,
 )  # fmt: skip
-MARGINS = (12, 4, 8, 8)  # latent pixels of 64 x 64 that are not painted: the face lies within the others
+DRAWN = replace(PAINTER, attention=(0, 1, 2))  # all of the source's looks come by attention
+BESIDE = {"carried": AROUND, "drawn": 0.1}  # weight of what is beside the face: hair is painted, or known
+MARGINS = 12, 4, 8, 8  # latent pixels of 64 x 64 that are not painted: the face lies within the others
 JUDGED = 32  # pairs of people kept out of training
 UNNAMED = (32, 48)  # coefficients of identity and texture
 STEPS = 1  # of judging, and of use: of people never seen, more make pictures worse
@@ -59,6 +61,18 @@ class Chance:
     shaken: float = 0.15  # standard deviation of what is added to coefficients, lest they name the person
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What one step teaches."""
+
+    batch: Faces
+    sight: Sight  # but for the textures, which each painter reads itself
+    x: Float[Tensor, "b c y x"]  # noisy latents
+    time: Float[Tensor, " b"]
+    shown: Float[Tensor, " b"]  # 0 where neither coefficients nor textures are told
+    wanted: Float[Tensor, "b c y x"]  # noise, or clean latents
+
+
 class TgdmTask:
     """One player: the painter with its texture encoder."""
 
@@ -76,10 +90,15 @@ class TgdmTask:
 
     def objectives(self, batch: Faces, rng: torch.Generator) -> Iterator[Objective]:
         """See :class:`vivavoce.train.tasks.Task`."""
+        loss, left = self.loss(self.lesson(batch, rng))
+        yield Objective("painter", loss, None if left is None else {"of_known": left})
+
+    def lesson(self, batch: Faces, rng: torch.Generator) -> Lesson:
+        """A batch, and what is left to chance, for any painter of these networks' configuration."""
         net, chance, config = self.net, self.chance, self.net.config
         batch = windowed(batch, config)
         face = batch.face + chance.shaken * torch.randn(batch.face.shape, generator=rng)
-        sight = net.sight(batch.known, batch.drawn, face, net.painter.textures(batch.source))
+        sight = net.sight(batch.known, batch.drawn, face, ())
         with torch.no_grad():
             latent = net.encode(batch.truth)
         shown = (torch.rand(len(latent), generator=rng) >= chance.hidden).float()
@@ -87,18 +106,24 @@ class TgdmTask:
         if config.predicts == "noise":
             step = torch.randint(0, config.steps, (len(latent),), generator=rng)
             x = config.table.noised(latent.flatten(2), noise.flatten(2), step).view(latent.shape)
-            off = net.painter(x, step.float(), sight.given, sight.face, sight.textures, shown) - noise
-            yield Objective("painter", off.square().mean())
-            return
+            return Lesson(batch, sight, x, step.float(), shown, noise)
         t = torch.rand(len(latent), generator=rng).square()  # where noise hides nothing there is nothing to learn
         t = t * (torch.rand(len(t), generator=rng) >= chance.noisiest)
         x = torch.lerp(noise, latent, t[:, None, None, None])
-        told = net.painter(x, (1 - t) * LAST, sight.given, sight.face, sight.textures, shown)
-        weight = functional.avg_pool2d(batch.weight[:, None], config.factor)
-        fine, notes = self._share(sight.known + told, sight.known, latent, weight)
-        small = [functional.avg_pool2d(one, COARSE) for one in (sight.known + told, sight.known, latent, weight)]
-        coarse, _ = self._share(*small)
-        yield Objective("painter", fine + coarse, {"of_known": notes})
+        return Lesson(batch, sight, x, (1 - t) * LAST, shown, latent)
+
+    def loss(self, lesson: Lesson) -> tuple[Float[Tensor, ""], float | None]:
+        """What to descend and, of painters that change what is known, how much of its error is left."""
+        sight, painter = lesson.sight, self.net.painter
+        textures = painter.textures(lesson.batch.source)
+        told = painter(lesson.x, lesson.time, sight.given, sight.face, textures, lesson.shown)
+        if self.net.config.predicts == "noise":
+            return (told - lesson.wanted).square().mean(), None
+        weight = functional.avg_pool2d(lesson.batch.weight[:, None], self.net.config.factor)
+        maps = sight.known + told, sight.known, lesson.wanted, weight
+        fine, left = self._share(*maps)
+        coarse, _ = self._share(*(functional.avg_pool2d(one, COARSE) for one in maps))
+        return fine + coarse, left
 
     def _share(self, made: Tensor, known: Tensor, truth: Tensor, weight: Tensor) -> tuple[Tensor, float]:
         """How much of what is known's error is left, mean over pictures, and in all.
@@ -111,14 +136,14 @@ class TgdmTask:
     def judge(self) -> Mapping[str, float]:
         """How alike painted faces of people kept out of training are to the target frames, in dB, after ``STEPS``.
 
-        ``psnr`` weighs as training does; ``gain`` is how much more that is than what painting began with. ``swapped``
+        ``psnr`` weighs as training does; ``gain`` is how much more that is than what was carried. ``swapped``
         and ``swapped_gain`` are the same of pictures in which only the face was put in.
         """
         batch, made = windowed(self.judged(), self.net.config), list[Tensor]()
         for at in range(0, len(batch.truth), 4):
             part = Faces(*(getattr(batch, one.name)[at : at + 4] for one in fields(Faces)))
             made.append(self._drawn(part))
-        kept = batch.drawn[:, SEEN - 1].amax((1, 2)) > 0
+        kept = batch.drawn[:, KEPT].amax((1, 2)) > 0
         found = dict[str, float]()
         for name, chosen in (("", ~kept), ("swapped_", kept)):
             after, before = (psnr(one, batch, chosen) for one in (torch.cat(made), batch.known))
@@ -131,7 +156,7 @@ class TgdmTask:
             sight = net.sight(part.known, part.drawn, part.face, net.painter.textures(part.source))
             start = torch.randn(sight.known.shape, generator=torch.Generator().manual_seed(0))
             latent = paint(net, start, sight, steps=STEPS)
-            change = net.decode(latent) - (net.decode(sight.known) if net.config.predicts == "clean" else part.known)
+            change = net.decode(latent) - net.before(sight, part.known)
         return (part.known + change).clamp(-1, 1)
 
     def export(self, out: Path) -> Mapping[str, Any]:
@@ -158,28 +183,23 @@ def psnr(made: Float[Tensor, "b 3 s s"], batch: Faces, chosen: Tensor) -> float:
     return decibels(off.mean((1, 2)))
 
 
-def small(name: str = "tgdm", painter: PainterConfig = PAINTER, *, steps: int = 3600, count: int = 4) -> Recipe:
+def small(
+    name: str = "tgdm", painter: PainterConfig = PAINTER, *, steps: int = 3600, count: int = 4, begins: str = "carried"
+) -> Recipe:
     """The small painter: latents of the first stage, 64 x 64 x 3."""
 
-    @cache
-    def whole() -> tuple[TgdmConfig, FirstStage]:
-        stage = first_stage(os.environ.get(STAGE, "runs/difftalk-first-stage"))
-        factor, (top, bottom, left, right) = stage.config.factor, MARGINS
-        margins = (factor * top, factor * bottom, factor * left, factor * right)
-        return TgdmConfig(painter, stage.config, 64 * factor, "clean", margins=margins, unnamed=UNNAMED), stage
-
     def data(seed: int) -> Callable[[int], Faces]:
-        learned = clips()[0]
+        learned, around = clips()[0], BESIDE[begins]
 
         def batch_at(step: int) -> Faces:
             rng = np.random.default_rng((seed, step))
-            return batch(some(learned, count, rng), rng)
+            return batch(some(learned, count, rng), rng, around=around)
 
         return batch_at
 
     return Recipe(
         name=name,
-        task=lambda: TgdmTask(*whole(), kept_out),
+        task=lambda: task(painter, begins),
         data=data,
         steps=steps,
         lr={"painter": 1e-3},
@@ -192,6 +212,15 @@ def small(name: str = "tgdm", painter: PainterConfig = PAINTER, *, steps: int = 
     )
 
 
+def task(painter: PainterConfig, begins: str) -> TgdmTask:
+    """Of the small painter."""
+    stage = first_stage(os.environ.get(STAGE, "runs/difftalk-first-stage"))
+    factor, (top, bottom, left, right) = stage.config.factor, MARGINS
+    margins = (factor * top, factor * bottom, factor * left, factor * right)
+    config = TgdmConfig(painter, stage.config, 64 * factor, "clean", margins=margins, unnamed=UNNAMED, begins=begins)
+    return TgdmTask(config, stage, kept_out)
+
+
 @cache
 def kept_out() -> Faces:
     """Pairs to judge by."""
@@ -199,14 +228,9 @@ def kept_out() -> Faces:
     return batch(some(clips()[1], JUDGED, rng, vary=False), rng)
 
 
-def without_textures() -> Recipe:
-    """Ablation: no attention to the source's texture."""
-    return small("tgdm-no-texture", replace(PAINTER, textures=False))
-
-
-def untold() -> Recipe:
-    """Ablation: blocks are not told the coefficients."""
-    return small("tgdm-untold", replace(PAINTER, told=False))
+def drawn() -> Recipe:
+    """As published: the painter sees the drawn face alone, everything else of the source by texture attention."""
+    return small("tgdm-drawn", DRAWN, begins="drawn")
 
 
 def paper() -> Recipe:

@@ -161,31 +161,32 @@ class Brush:
     def _made(self, pivot: Pivot, wanted: Coefficients) -> Float[np.ndarray, "s s 3"]:
         """The whole picture, of the pivot's size, about [0, 255]: what is known, and the change that painting makes."""
         net, side = self.networks, pivot.known.shape[0]
+        there = self.small(wanted, side)
         with torch.inference_mode():
-            sight = self._sight(pivot, wanted)
+            known, sight = self._sight(pivot, there)
             start = noise(*NOISE, sight.known.shape).to(self.device)
             latent = paint(net, start, sight, steps=self.steps, guidance=self.guidance)
-            before = net.decode(sight.known)
-            drawn = net.decode(latent)
-            found = (127.5 * (drawn - before)[0]).permute(1, 2, 0).float().cpu().numpy()
+            before = net.before(sight, known)
+            found = (127.5 * (net.decode(latent) - before)[0]).permute(1, 2, 0).float().cpu().numpy()
         change = np.zeros((self.side, self.side, 3), np.float32)
         change[net.config.window] = found * edge(found.shape[0], net.config.margins)
         if net.config.predicts == "clean":  # hair and background as carried are better than what is made of them
-            there = self.small(wanted, side)
             change *= near(resized(pivot.drawn.mask.astype(np.float32), self.side), there.scale)
-            if not pivot.kept.any():  # so is skin, where it is the same person's
+            if net.config.begins == "carried" and not pivot.kept.any():  # so is skin, where it is the same person's
                 change *= np.minimum(1, BOLD * features(self.bases.landmarks(there), self.side))[..., None]
         return pivot.known + resized(change, side)
 
-    def _sight(self, pivot: Pivot, wanted: Coefficients) -> Sight:
-        side, there = self.side, self.small(wanted, pivot.known.shape[0])
+    def _sight(self, pivot: Pivot, there: Coefficients) -> tuple[Float[Tensor, "1 3 w w"], Sight]:
+        """What is known of the window that is painted, and what the painter sees of it."""
+        side = self.side
         if pivot.known.shape[0] != side:
             drawn = render(there, self.bases, side)
             maps = resized(pivot.kept, side), resized(pivot.stretch, side)
             pivot = Pivot(resized(pivot.known, side), drawn, *maps)
         told = (signed(pivot.known), shown(pivot), coefficients(there, side))
         known, planes, face = (one[None].to(self.device) for one in told)
-        return self.networks.sight(self._windowed(known), self._windowed(planes), face, self.textures)
+        known = self._windowed(known)
+        return known, self.networks.sight(known, self._windowed(planes), face, self.textures)
 
     def _windowed(self, maps: Float[Tensor, "b c s s"]) -> Float[Tensor, "b c w w"]:
         rows, columns = self.networks.config.window
