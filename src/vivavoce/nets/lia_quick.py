@@ -251,7 +251,7 @@ class QuickSynthesis(nn.Module):
         for n, (level, feature) in enumerate(zip(_levels(self.levels), features, strict=True)):
             x = self.convs[2 * n + 1](self.convs[2 * n](x, latent), latent)
             told = _told(level.flow, x, latent, told)
-            flow = level.flow.blended(told[:, :-1])[0] + self._places[n]
+            flow = _blended(told[0, :-1], level.flow.groups).add_(self._places[n])
             mask = told[:, -1:].sigmoid()
             painted = torch.zeros(3, *x.shape[-2:])
             x = x.contiguous()
@@ -279,6 +279,15 @@ def _told(head: FlowHead, x: Tensor, latent: Tensor, coarser: Tensor | None) -> 
     last = told[-head.tell.out_channels :].flatten(1)
     torch.addmm(_bias(head.tell)[:, None], head.tell.weight[:, :, 0, 0] * style, x[0].flatten(1), out=last)
     return _enlarged(coarser[0] if coarser is not None else None, told)[None]
+
+
+def _blended(told: Float[Tensor, "k h w"], groups: int) -> Float[Tensor, "2 h w"]:
+    """:meth:`vivavoce.nets.lia.FlowHead.blended` of one picture, in place wherever memory has been touched already."""
+    if groups == 1:
+        return told.tanh()
+    parts = told.unflatten(0, (groups, 3))
+    share = parts[:, 2:].sub(parts[:, 2:].amax(0, keepdim=True)).exp_()
+    return parts[:, :2].tanh().mul_(share).sum(0).div_(share.sum(0))
 
 
 def narrow(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import numba
@@ -25,8 +25,8 @@ def kernel(function: Kernel) -> Kernel:
 
 @contextmanager
 def kernels() -> Iterator[None]:
-    """Run kernels of this module in here: as many threads as torch uses; callers of several threads take turns."""
-    with _turn:  # one of the ways numba may have found to run threads ends the process when two callers meet
+    """Run kernels of this module in here: as many threads as torch uses."""
+    with _turn if _taking_turns() else nullcontext():
         # Numba and torch may share one pool: a number set for the one is then the other's, too, and stays.
         threads = torch.get_num_threads()
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
@@ -35,6 +35,14 @@ def kernels() -> Iterator[None]:
         finally:
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
+
+
+def _taking_turns() -> bool:
+    """Whether callers of several threads must: one of the ways numba may have found to run threads ends the process."""
+    try:
+        return numba.threading_layer() == "workqueue"  # type: ignore[attr-defined]
+    except ValueError:  # it looks for a way when the first kernel runs
+        return True
 
 
 @kernel

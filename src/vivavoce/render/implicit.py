@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from vivavoce.nets.lia import Appearance, Lia
 from vivavoce.nets.lia_quick import prepared
 from vivavoce.render.aligned import crop, found_faces, framed, image, scaled, tensor, through_standing, warnings
 from vivavoce.render.detail import finer, laid
+from vivavoce.render.drawn import drawn
 from vivavoce.render.footage import mirrored
 from vivavoce.system import Drive, Frames, Portrait, Source
 from vivavoce.timeline import Span
@@ -115,15 +117,17 @@ class ImplicitRenderer:
         """See :class:`vivavoce.system.Renderer`."""
         cache = portrait.cache
         features = tuple(cache[f"features {n}"] for n in range(len(self.networks.config.sides)))
-        appearance = Appearance(cache["latent"], features)
+        draw = partial(self._frames, portrait, Appearance(cache["latent"], features))
         for drive in drives:
-            first = drive.motion.span.start
-            for rows in drive.motion.rows.split(self.batch):
-                drawn = self._painted(appearance, rows, cache["detail"].numpy())
-                shown = range(first, first + len(rows))
-                rgb = torch.stack([self._framed(portrait, one, n) for one, n in zip(drawn, shown, strict=True)])
-                yield Frames(Span(first, first + len(rows)), rgb)
-                first += len(rows)
+            span, rows = drive.motion.span, drive.motion.rows
+            spans = (Span(n, min(n + self.batch, span.stop)) for n in range(span.start, span.stop, self.batch))
+            parts = zip(spans, rows.split(self.batch), strict=True)
+            yield from drawn(draw, parts) if self.device.type == "cpu" else map(draw, parts)
+
+    def _frames(self, portrait: Portrait, appearance: Appearance, part: tuple[Span, Float[Tensor, "t d"]]) -> Frames:
+        span, rows = part
+        squares = self._painted(appearance, rows, portrait.cache["detail"].numpy())
+        return Frames(span, torch.stack([self._framed(portrait, one, span.start + n) for n, one in enumerate(squares)]))
 
     def _painted(
         self, appearance: Appearance, rows: Float[Tensor, "t d"], detail: Float32[np.ndarray, "s s 3"]
@@ -136,8 +140,8 @@ class ImplicitRenderer:
         if detail.shape[0] == self.side:
             return picture.round().to(torch.uint8)
         parts = picture.movedim(1, -1), made.flow, made.mask[:, 0]
-        drawn, flows, taken = (part.float().cpu().numpy() for part in parts)
-        return torch.stack([tensor(laid(drawn[n], flows[n], taken[n], detail)) for n in range(len(rows))])
+        pictures, flows, taken = (part.float().cpu().numpy() for part in parts)
+        return torch.stack([tensor(laid(pictures[n], flows[n], taken[n], detail)) for n in range(len(rows))])
 
     def _framed(self, portrait: Portrait, drawn: UInt8[Tensor, "3 s s"], n: int) -> UInt8[Tensor, "3 _h _w"]:
         at = mirrored(n, len(portrait.source))
