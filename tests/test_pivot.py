@@ -16,7 +16,7 @@ from vivavoce.face.morphable import Morphable, recombine, swapped
 from vivavoce.face.track import FaceTracker
 from vivavoce.media.read import read_image
 from vivavoce.nets.tgdm import coefficients, shown, source_of
-from vivavoce.render.pivot import coloured, exchanged, field, inside, outlined, reenacted, stretched, uncovered
+from vivavoce.render.pivot import coloured, exchanged, field, fringed, inside, outlined, reenacted, stretched, uncovered
 from vivavoce.render.textured import render
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -153,6 +153,25 @@ def test_hair_on_a_brow_is_not_carried_along_but_brows_are():
     assert share[y, x] < 0.3
     assert share[points[334][1], points[334][0]] == pytest.approx(plain[points[334][1], points[334][0]], abs=0.1)
     assert share[points[13][1], points[13][0]] == 1
+
+
+def test_a_fringe_stays_behind_with_the_brows_under_it_and_wrinkles_are_none():
+    picture, face = sitter()
+    bases = Morphable.pretrained()
+    assert fringed(picture, face, bases) < 0.1
+    drawn = render(face, bases, SIDE)
+    forehead = (drawn.at[..., 1] < 0.2) & drawn.mask
+    waves = 200 + 40 * np.sin(2 * np.pi * np.arange(SIDE) / (0.05 * face.scale))
+    for pattern, sure in ((np.tile(waves, (SIDE, 1)), 1.0), (np.tile(waves[:, None], (1, SIDE)), 0.0)):
+        hairy = np.where(forehead[..., None], pattern[..., None], picture).astype(np.uint8)
+        assert fringed(hairy, face, bases) == sure
+    there = np.full_like(picture, 90)
+    made, kept = (
+        exchanged(picture, face, there, face, bases, fringe=sure).known[forehead] == 90 for sure in (0.0, 1.0)
+    )
+    assert made.mean() < 0.5
+    assert kept.all()
+    assert not np.array_equal(exchanged(picture, face, there, face, bases, fringe=1.0).known, there)
 
 
 def test_carried_colours_become_those_around_them():

@@ -21,7 +21,7 @@ from vivavoce.face.mesh import Points
 from vivavoce.face.morphable import Coefficients, Morphable, swapped
 from vivavoce.face.track import FaceTracker
 from vivavoce.nets.tgdm import Tgdm
-from vivavoce.render.pivot import exchanged
+from vivavoce.render.pivot import exchanged, fringed
 from vivavoce.render.shots import FADE, Rgb, Shot, first_face, shots
 from vivavoce.render.texture import FINEST, SQUARE, Brush
 
@@ -81,6 +81,7 @@ class Swapper:
         cut = upright.cut(source, square, side)
         places = (landmarks - [square.x, square.y, 0]) * (side / square.side) + [side / 2, side / 2, 0]
         self.brush = Brush(networks, cut, fit(cut, places, self.bases), steps=steps, guidance=guidance)
+        self.fringe = fringed(cut, self.brush.face, self.bases)
 
     def picture(self, target: Rgb, which: str | int = "largest") -> Rgb:
         """``target`` whose face, the one meant by ``which``, is the source's.
@@ -137,7 +138,7 @@ class Swapper:
         brush, cut = self.brush, box.cut(target)
         own = theirs.framed(1.0, float(box.left), float(box.top))
         wanted = swapped(brush.face, own)
-        pivot = exchanged(brush.picture, brush.face, cut, wanted, self.bases, theirs=own)
+        pivot = exchanged(brush.picture, brush.face, cut, wanted, self.bases, theirs=own, fringe=self.fringe)
         made = brush.painted(pivot, wanted)
         if share < 1:
             made = np.rint(cut + (made.astype(np.float32) - cut) * share).astype(np.uint8)
