@@ -24,6 +24,7 @@ from vivavoce.face.morphable import (
     swapped,
 )
 from vivavoce.motion.space import FACE_MESH
+from vivavoce.recipes import morphable as recipe
 from vivavoce.render.textured import paint, placed, render, seen
 
 
@@ -46,6 +47,7 @@ def bases() -> Morphable:
         lids=model.lids,
         bend=1e-3 * rng.standard_normal((5, 478, 3)),
         reader=np.linalg.solve(rows @ rows.T, rows),
+        steady=0.9 * np.linalg.solve(rows @ rows.T, rows),
         texture_mean=mean,
         texture=texture.transpose(0, 2, 3, 1),
     )
@@ -123,6 +125,33 @@ def test_who_somebody_is_does_not_depend_on_where_the_camera_is():
     size = np.linalg.norm(bases.identity.reshape(len(one), -1), axis=1)
     assert np.corrcoef(one * size, told.identity * size)[0, 1] > 0.8
     assert np.linalg.norm((one - other) * size) < 0.35 * np.linalg.norm(one * size)
+
+
+def test_films_are_read_steadily_and_single_frames_for_all_they_tell(bases):
+    shown = [bases.landmarks(replace(a_face(3, turned=0.0), expression=np.zeros(32), eyelids=np.zeros(2)))]
+    alone, film = who(np.stack(shown), bases), who(np.stack(2 * shown), bases)
+    np.testing.assert_allclose(film, 0.9 * alone)
+    assert np.abs(alone).max() > 0.1
+
+
+def test_a_steady_reader_takes_no_notice_of_what_changes_from_second_to_second(bases):
+    """People drift along something that looks half like what they differ by."""
+    model, rng = FaceModel.pretrained(), np.random.default_rng(0)
+    face = replace(bases, bend=0 * bases.bend)
+    drift = face.identity[0] / 2 + 0.01 * rng.standard_normal((478, 3))
+    shots = []
+    for person in range(8):
+        time = np.sin(np.arange(200) / 25 + person)[:, None, None]
+        shots.append(recipe.Shot(str(person), 100 * (face.mean + person * face.identity[0] / 4 + time * drift)))
+    steady = recipe.steady(shots, face, model)
+    wander = []
+    for reader in (face.reader, steady):
+        there = replace(face, steady=reader)
+        told = np.stack([[who(shot.landmarks[at : at + 25], there)[0] for at in range(0, 200, 25)] for shot in shots])
+        wander.append(told.std(1).mean() / told.mean(1).std())
+    assert wander[1] < 0.5 * wander[0]
+    with pytest.raises(InputError, match="longer than a second"):
+        recipe.steady([replace(shot, landmarks=shot.landmarks[:10]) for shot in shots], face, model)
 
 
 def test_gaze_moves_nothing_but_the_eyes(bases):
@@ -272,9 +301,11 @@ def test_bases_are_saved_and_read(bases, tmp_path):
     save(bases, file)
     np.testing.assert_array_equal(load(file).mean, FaceModel.pretrained().mean)
     tensors = {part.name: torch.from_numpy(getattr(bases, part.name)) for part in fields(Morphable)}
+    weights.write(file, {name: tensor for name, tensor in tensors.items() if name != "steady"})
+    assert np.array_equal(load(file).steady, load(file).reader)
     weights.write(file, tensors | {"reader": tensors["reader"][:1]})
     with pytest.raises(InputError, match=r"reader is \[1, 1434\] but must be \[2, 1434\]"):
         load(file)
     weights.write(file, {"identity": tensors["identity"]})
-    with pytest.raises(InputError, match="holds no face: bend, reader"):
+    with pytest.raises(InputError, match="holds no face: bend, reader, steady"):
         load(file)

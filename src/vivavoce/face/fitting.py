@@ -79,15 +79,26 @@ def recognised(pictures: Rgbs, landmarks: Float[np.ndarray, "t 478 3"], face: Mo
 
 
 def who(landmarks: Float[np.ndarray, "t 478 3"], face: Morphable) -> Float[np.ndarray, " i"]:
-    """Identity of the person in all frames; those that face the camera count most."""
-    read, counts = [], []
+    """Identity of the person in all frames; those that face the camera count most.
+
+    A single frame is read for all that it tells, several so that other seconds of the person would tell the same.
+    """
+    shapes, counts = straightened(landmarks, face)
+    reader = face.reader if len(landmarks) == 1 else face.steady
+    return np.average((shapes - face.mean).reshape(len(shapes), -1) @ reader.T, axis=0, weights=counts)
+
+
+def straightened(
+    landmarks: Float[np.ndarray, "t 478 3"], face: Morphable
+) -> tuple[Float[np.ndarray, "t 478 3"], Float[np.ndarray, " t"]]:
+    """Shapes without pose and without what turning does to them, and how much each tells of who somebody is."""
+    shapes, counts = [], []
     for points in landmarks:
         pose = align(face.mean, points)
         angles = head_angles(pose.rotation)
-        shape = pose.undo(points.astype(np.float64)) - np.tensordot(bending(angles), face.bend, 1)
-        read.append(face.reader @ (shape - face.mean).reshape(-1))
+        shapes.append(pose.undo(points.astype(np.float64)) - np.tensordot(bending(angles), face.bend, 1))
         counts.append(np.exp(-np.abs(angles[:2]).sum() / _TURNED) + 1e-3)
-    return np.average(read, axis=0, weights=counts)
+    return np.stack(shapes), np.array(counts)
 
 
 def posed(landmarks: Points, identity: Float[np.ndarray, " i"], face: Morphable) -> Coefficients:

@@ -117,6 +117,7 @@ class Morphable:
     lids: Float[np.ndarray, "2 478 3"]  # displacement when a lid closes
     bend: Float[np.ndarray, "5 478 3"]  # what the tracker makes of turned heads, see :func:`bending`
     reader: Float[np.ndarray, "i 1434"]  # offset of a stranger's shape from the mean -> identity
+    steady: Float[np.ndarray, "i 1434"]  # the same for films: more cautious, and alike whenever one begins
     texture_mean: Float[np.ndarray, "s s 3"]  # in [0, 1]
     texture: Float[np.ndarray, "l s s 3"]  # per standard deviation
 
@@ -158,13 +159,18 @@ def bending(rotation: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " 5"]:
 def load(path: Path | str) -> Morphable:
     """Bases from a ``.safetensors`` file: tensors identity, bend, reader, texture_mean and texture.
 
-    The file may also have mean, expression and lids; those of the face model are taken otherwise. Shapes are those of
-    :class:`Morphable`, in its units. Raises :class:`vivavoce.errors.InputError` when one is missing or does not fit.
+    The file may also have mean, expression and lids, those of the face model are taken otherwise, and steady, which is
+    the reader otherwise. Shapes are those of :class:`Morphable`, in its units.
+
+    Raises:
+        InputError: a tensor is missing, unknown, or does not fit.
     """
     tensors, _ = weights.read(path)
     model = FaceModel.pretrained()
     own = {"mean": model.mean, "expression": model.expression, "lids": model.lids}
     found = own | {name: tensor.double().numpy() for name, tensor in tensors.items()}
+    if "reader" in found:
+        found = {"steady": found["reader"]} | found
     names = {part.name for part in fields(Morphable)}
     if missing := sorted(names - found.keys()):
         raise InputError(f"{path} holds no face: {', '.join(missing)} missing")
@@ -173,7 +179,7 @@ def load(path: Path | str) -> Morphable:
     people, looks, side = (len(found[n]) for n in ("identity", "texture", "texture_mean"))
     wanted = {
         "mean": (478, 3), "identity": (people, 478, 3), "expression": (32, 478, 3), "lids": (2, 478, 3),
-        "bend": (5, 478, 3), "reader": (people, 1434),
+        "bend": (5, 478, 3), "reader": (people, 1434), "steady": (people, 1434),
         "texture_mean": (side, side, 3), "texture": (looks, side, side, 3),
     }  # fmt: skip
     for name, size in wanted.items():

@@ -20,7 +20,7 @@ from vivavoce.data.clips import recordings
 from vivavoce.data.prepare import Prepared
 from vivavoce.errors import InputError
 from vivavoce.face.atlas import atlas
-from vivavoce.face.fitting import lighting, posed, who
+from vivavoce.face.fitting import lighting, posed, straightened, who
 from vivavoce.face.mesh import LEFT_IRIS, RIGHT_IRIS, Points, align, head_angles
 from vivavoce.face.model import FaceModel
 from vivavoce.face.morphable import WEIGHTS, Morphable, bending, save
@@ -38,7 +38,13 @@ CLIPS = 4  # of a person that take part, so that who was filmed often does not o
 LOOKS = 1  # frames of a person whose texture takes part, of different clips where there are several
 BEND_RIDGE = 5.0
 EXPRESSION_RIDGE = 3e-4
-NOISE = 0.001  # of points beyond what frames of one person tell, face widths
+# What seconds of one person differ by: of them frames are read, and each counts alike up to SECONDS of a person.
+SECOND, EVERY, LONGEST, SECONDS = 25, 2, 600, 12
+NOISE, STEADY_NOISE = 0.001, 0.006  # of points beyond what frames of one person tell, or seconds, face widths
+# Times the variance within people. More than 1, as people never seen vary less along axes that others were learned
+# from. Of readers that know training people again in another clip no worse than one learned from frames does, each
+# learned from the other half of the people, these numbers make the one that wanders least within a clip.
+DOUBT = 10.0
 IRISES = [*LEFT_IRIS, *RIGHT_IRIS]
 LEAST_SEEN = 0.05  # share of the pictures in which a texel must be seen
 REACH = 16  # frames of a clip among which pictures for textures are looked for
@@ -111,16 +117,49 @@ def shaped(shots: Sequence[Shot], model: FaceModel, identities: int = IDENTITIES
     basis = axes[:identities] * size[:identities, None] / np.sqrt(len(offsets))
     within = np.concatenate([(one - one.mean(0)).reshape(len(one), -1) for one in straight])
     empty = np.zeros((SIDE, SIDE, 3))
-    return Morphable(
+    face = Morphable(
         mean=mean,
         identity=basis.reshape(-1, 478, 3),
         expression=model.expression,
         lids=model.lids,
         bend=bend,
-        reader=_reader(basis, within, model),
+        reader=np.zeros_like(basis),
+        steady=np.zeros_like(basis),
         texture_mean=empty,
         texture=np.zeros((1, *empty.shape)),
     )
+    return replace(face, reader=_reader(face, within, model, NOISE), steady=steady(shots, face, model))
+
+
+def steady(shots: Sequence[Shot], face: Morphable, model: FaceModel) -> Float[np.ndarray, "i 1434"]:
+    """The reader of films: what it tells of a person's seconds differs little.
+
+    Raises:
+        InputError: nobody is seen for longer than a second.
+    """
+    return _reader(face, np.sqrt(DOUBT) * _within(shots, face, model), model, STEADY_NOISE)
+
+
+def _within(shots: Sequence[Shot], face: Morphable, model: FaceModel) -> Float[np.ndarray, "w 1434"]:
+    """What shapes of one person, each the mean of a second, are away from each other: within clips and between them.
+
+    Faces are told from seconds, and what differs between frames only is gone by then. Seen in a mirror as well.
+    """
+    people, rows = defaultdict[str, list[np.ndarray]](list), list[np.ndarray]()
+    for shot in shots:
+        shapes, counts = straightened(shot.landmarks[:LONGEST:EVERY], face)
+        size = min(len(shapes), -(-SECOND // EVERY))
+        for at in range(0, len(shapes) - size + 1, size):
+            chosen = slice(at, at + size)
+            people[shot.speaker].append(np.average(shapes[chosen], axis=0, weights=counts[chosen]))
+    for each in people.values():
+        if (count := len(each)) > 1:
+            unbiased = count / (count - 1) / max(1.0, count / SECONDS)
+            away = (np.stack(each) - np.mean(each, axis=0)) * np.sqrt(unbiased)
+            rows += [away, away[:, model.mirrored_points] * FLIP]
+    if not rows:
+        raise InputError("no clip of a person is longer than a second: nothing tells what stays the same of a face")
+    return np.concatenate(rows).reshape(-1, face.mean.size)
 
 
 def _still(landmarks: Float[np.ndarray, "t 478 3"], model: FaceModel) -> tuple[np.ndarray, np.ndarray]:
@@ -151,14 +190,15 @@ def _calmed(shapes: Float[np.ndarray, "t 478 3"], model: FaceModel) -> Float[np.
 
 
 def _reader(
-    basis: Float[np.ndarray, "i n"], within: Float[np.ndarray, "t n"], model: FaceModel
+    face: Morphable, within: Float[np.ndarray, "t n"], model: FaceModel, noise: float
 ) -> Float[np.ndarray, "i n"]:
-    """The most probable identity of a shape, given how shapes of one person vary (two normal distributions)."""
+    """The most probable identity of a shape, given how one person's vary (two normal distributions)."""
     used = np.ones((478, 3), bool)
     used[IRISES] = False
     kept = used.reshape(-1)
-    varies = within[:, kept].T @ within[:, kept] / len(within)
-    varies[np.diag_indices_from(varies)] += NOISE * NOISE
+    basis, within = face.identity.reshape(len(face.identity), -1), within[:, kept]
+    varies = within.T @ within / len(within)
+    varies[np.diag_indices_from(varies)] += noise * noise
     movable = np.concatenate([model.expression, model.lids]).reshape(34, -1)[:, kept]
     both = np.concatenate([basis[:, kept], movable])
     solved = np.linalg.solve(varies, both.T)
