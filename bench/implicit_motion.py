@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vivavoce.motion.chunks import LIP_NOISE, LIP_TRUST, STD_GUIDANCE, ChunkGenerator, MotionControl, times
+from vivavoce.motion.chunks import ChunkGenerator, MotionControl, suited, times
 from vivavoce.motion.codes import CodeModel, load
 from vivavoce.recipes.ifmdm import figures, generated
 from vivavoce.recipes.spoken import Spoken, spoken
@@ -72,7 +72,7 @@ def variants(models: dict[str, CodeModel], judged: Sequence[Spoken]) -> str:
     """Networks side by side."""
     rows = []
     for name, model in models.items():
-        found = figures(ChunkGenerator(model, FREE), judged)
+        found = figures(ChunkGenerator(model, FREE, **suited(model)), judged)
         size = sum(p.numel() for p in model.net.parameters()) / 1e6
         rows.append([name, f"{size:.2f} M", *(found[column] for column in COLUMNS)])
     return "## Variants\n\n" + table(("network", "parameters", *COLUMNS), rows)
@@ -80,11 +80,11 @@ def variants(models: dict[str, CodeModel], judged: Sequence[Spoken]) -> str:
 
 def steps(model: CodeModel, judged: Sequence[Spoken]) -> str:
     """Samplers over their steps. How far: from many small steps with the same noise, in deviations of the codes."""
-    few, rows = judged[:4], []
-    exact = [made(ChunkGenerator(model, FREE, times=times(model, MANY), sampler=euler), one) for one in few]
+    few, rows, own = judged[:4], [], suited(model)
+    exact = [made(ChunkGenerator(model, FREE, times=times(model, MANY), sampler=euler, **own), one) for one in few]
     for name, sampler in (("Euler (DDIM)", euler), ("multistep (DPM-Solver++ 2M)", multistep)):
         for count in STEPS:
-            generator = ChunkGenerator(model, FREE, times=times(model, count), sampler=sampler)
+            generator = ChunkGenerator(model, FREE, times=times(model, count), sampler=sampler, **own)
             began = time.process_time()
             codes = [made(generator, one) for one in few]
             cost = (time.process_time() - began) / sum(len(one) for one in codes) * 1000
@@ -100,7 +100,7 @@ def statistics(model: CodeModel, judged: Sequence[Spoken]) -> str:
     asked, found, rows = [], [], []
     for std in (None, *STDS):
         control = MotionControl("portrait", std)
-        generator = ChunkGenerator(model, control, lip_noise=LIP_NOISE, lip_trust=LIP_TRUST, std_guidance=STD_GUIDANCE)
+        generator = ChunkGenerator(model, control, **suited(model))
         lips = figures(generator, judged)["correlation"]
         spread = float(np.mean([deviation(model, made(generator, one)) for one in judged]))
         rows.append(["not asked" if std is None else std, spread, lips])
@@ -111,8 +111,9 @@ def statistics(model: CodeModel, judged: Sequence[Spoken]) -> str:
     calm, lively = (float(rows[1 + STDS.index(std)][2]) for std in (0.1, 0.3))
     note = f"Rank correlation {rank:.2f}; lip correlation from std 0.1 to 0.3: {100 * (lively / calm - 1):+.1f} %.\n"
     means = [
-        [mean, figures(ChunkGenerator(model, MotionControl(mean)), judged)["correlation"], travel(model, judged, mean)]
+        [mean, figures(generator, judged)["correlation"], travel(generator, judged)]
         for mean in ("none", "portrait", "last")
+        for generator in (ChunkGenerator(model, MotionControl(mean), **suited(model)),)
     ]
     first = table(("std asked for", "std found", "correlation"), rows)
     return f"## Statistics\n\n{first}\n{note}\n" + table(("mean", "correlation", "from the portrait's code"), means)
@@ -131,10 +132,9 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(ranks)[0, 1])
 
 
-def travel(model: CodeModel, judged: Sequence[Spoken], mean: str) -> float:
+def travel(generator: ChunkGenerator, judged: Sequence[Spoken]) -> float:
     """How far codes are from the portrait's on average, in deviations of the codes."""
-    generator = ChunkGenerator(model, MotionControl(mean))
-    far = [(made(generator, one) - torch.from_numpy(one.take.rows[0])) / model.std for one in judged]
+    far = [(made(generator, one) - torch.from_numpy(one.take.rows[0])) / generator.model.std for one in judged]
     return float(np.mean([float(one.square().mean().sqrt()) for one in far]))
 
 
@@ -142,7 +142,7 @@ def guidance(model: CodeModel, judged: Sequence[Spoken]) -> str:
     """How far to push along the sound."""
     rows = []
     for scale in GUIDANCE:
-        found = figures(ChunkGenerator(model, FREE, guidance=scale), judged)
+        found = figures(ChunkGenerator(model, FREE, guidance=scale, **suited(model)), judged)
         rows.append([scale, *(found[column] for column in COLUMNS)])
     return "## Guidance\n\n" + table(("scale", *COLUMNS), rows)
 
@@ -151,7 +151,8 @@ def lips(model: CodeModel, judged: Sequence[Spoken]) -> str:
     """Less chance in the lips: of the noise they start from, of what is sampled beside the draft."""
     rows = []
     for noise, trust in SHARES:
-        found = figures(ChunkGenerator(model, FREE, lip_noise=noise, lip_trust=trust), judged)
+        settings = suited(model) | {"lip_noise": noise, "lip_trust": trust}
+        found = figures(ChunkGenerator(model, FREE, **settings), judged)
         rows.append([noise, trust, *(found[column] for column in COLUMNS)])
     return "## Lips\n\n" + table(("noise", "trust", *COLUMNS), rows)
 
@@ -161,9 +162,12 @@ def seams(model: CodeModel, judged: Sequence[Spoken], frames: int) -> str:
     audio = np.concatenate([one.take.audio for one in judged if one.take.audio is not None])
     audio = np.resize(audio, (frames, audio.shape[1]))
     own, rows = torch.from_numpy(judged[0].take.rows[0]), []
+    ways = {"all new": {"fade": 0}, "all new, faded over 4": {"fade": 4}}
+    if model.config.goes_on:
+        ways |= {f"{fresh} new": {"fresh": fresh, "fade": 0} for fresh in (4, 7, 16)}
     for mean in ("none", "portrait", "last"):
-        for fade in (0, 4):
-            generator = ChunkGenerator(model, MotionControl(mean), fade=fade)
+        for name, chunks in ways.items():
+            generator = ChunkGenerator(model, MotionControl(mean), **chunks)
             codes = generated(generator, own, audio) / model.std
             move = codes.diff(dim=0).norm(dim=1)
             bend = codes.diff(n=2, dim=0).norm(dim=1)
@@ -174,7 +178,8 @@ def seams(model: CodeModel, judged: Sequence[Spoken], frames: int) -> str:
             rows.append(
                 [
                     mean,
-                    fade,
+                    name,
+                    generator.hop + generator.lookahead,
                     float(move[at].mean() / move[~at].mean()),
                     float(move[at].max() / move[~at].max()),
                     float(bend[at[1:]].mean() / bend[~at[1:]].mean()),
@@ -182,7 +187,16 @@ def seams(model: CodeModel, judged: Sequence[Spoken], frames: int) -> str:
                     float(far[-third:].mean()),
                 ]
             )
-    head = ("mean", "fade", "step ratio", "largest", "bend ratio", "away, first third", "away, last third")
+    head = (
+        "mean",
+        "frames of a chunk",
+        "heard first",
+        "step ratio",
+        "largest",
+        "bend ratio",
+        "away, first third",
+        "away, last third",
+    )
     return f"## Seams over {frames / 1500:g} minutes\n\n" + table(head, rows)
 
 

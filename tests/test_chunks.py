@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vivavoce import weights
 from vivavoce.errors import InputError
-from vivavoce.motion.chunks import ChunkGenerator, Hush, LiveControl, MotionControl, times
+from vivavoce.motion.chunks import ChunkGenerator, Hush, LiveControl, MotionControl, suited, times
 from vivavoce.motion.codes import USUAL, CodeModel, all_present, load, save, statistics
 from vivavoce.motion.space import IMPLICIT
 from vivavoce.nets.dit import NAMES, Config
@@ -42,9 +42,10 @@ class Obedient(torch.nn.Module):
         return still + 0.3 * heard - (1 - wide) * noise
 
 
-def model(*, draft=False):
+def model(*, draft=False, goes_on=False):
     torch.manual_seed(0)
-    config = Config(audio=AUDIO, tokens=1, length=LENGTH, width=16, heads=2, depth=1, prediction="flow")
+    layout = {"tokens": 1, "length": LENGTH, "width": 16, "heads": 2, "depth": 1, "goes_on": goes_on}
+    config = Config(audio=AUDIO, prediction="flow", **layout)
     made = CodeModel(config, draft=draft)
     made.net = Obedient(config)
     made.low.fill_(-9)
@@ -101,6 +102,53 @@ def test_no_more_future_is_used_than_declared(draft):
     assert same[: generator.hop].all()
     changed[edge - 1] += 1
     assert not torch.equal(generated(generator, first)[edge - generator.lookahead :], generated(generator, changed)[8:])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 60), st.lists(st.integers(1, 59), max_size=6), st.integers(1, LENGTH - 2), st.integers(0, 2))
+def test_chunks_with_known_frames_are_the_same_under_any_chunking(frames, cuts, fresh, fade):
+    if fade > fresh:
+        return
+    one = model(draft=True, goes_on=True)
+    generator = ChunkGenerator(one, fresh=fresh, fade=min(fade, LENGTH - fresh), quiet=QUIET)
+    whole = generated(generator, sound(frames))
+    assert len(whole) == frames
+    assert torch.equal(whole, generated(generator, sound(frames), cuts))
+
+
+def test_known_frames_are_those_that_went_out_before():
+    one, asked = model(goes_on=True), []
+    embed = one.net.embed
+    one.net.embed = lambda known: (asked.append(known), embed(known))[1]
+    rows = generated(ChunkGenerator(one, fresh=3, fade=0), sound(18))
+    history = torch.cat([OWN.expand(LENGTH, -1), rows])
+    for place, known in enumerate(asked):
+        start = LENGTH + 3 * place  # of the new frames, in what went out
+        assert known.known.there[0].tolist() == [True] * 9 + [False] * 3
+        torch.testing.assert_close(known.known.rows[0, :9], history[start - 9 : start])
+        torch.testing.assert_close(known.hint[0], history[start - 10])
+    assert len(asked) == 6
+
+
+def test_less_sound_is_needed_for_fewer_new_frames():
+    one, first = model(draft=True, goes_on=True), sound(60)
+    generator = ChunkGenerator(one, fresh=4, fade=0)
+    assert (generator.hop, generator.lookahead, generator.kept) == (4, 3, 8)
+    changed = first.clone()
+    changed[7:] += 1
+    assert torch.equal(generated(generator, first)[:4], generated(generator, changed)[:4])
+    changed[6] += 1
+    assert not torch.equal(generated(generator, first)[:4], generated(generator, changed)[:4])
+
+
+def test_settings_suit_what_was_learned():
+    assert suited(model()) == {}
+    assert suited(model(goes_on=True)) == {"fresh": 7, "fade": 0}
+    assert suited(model(draft=True)).keys() == {"lip_noise", "lip_trust", "std_guidance"}
+    with pytest.raises(ValueError, match="has not learned to go on"):
+        ChunkGenerator(model(), fresh=4)
+    with pytest.raises(ValueError, match="cannot give 12"):
+        ChunkGenerator(model(goes_on=True), fresh=12, fade=2)
 
 
 def test_a_chunk_goes_on_from_the_last_code():

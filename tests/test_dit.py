@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vivavoce.nets.dit import NAMES, Config, DiT, Given, compact
+from vivavoce.nets.dit import NAMES, Config, DiT, Given, Known, compact
 
 SMALL = Config(motion=5, audio=3, tokens=2, length=6, width=24, heads=2, depth=2)
 
@@ -143,3 +143,29 @@ def test_an_untrained_network_says_nothing():
 def test_sizes_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="does not split"):
         Config(width=100, heads=8)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "flow"])
+def test_known_frames_are_seen_instead_of_the_noise_at_the_time_of_clean_data(prediction):
+    config = replace(SMALL, prediction=prediction)
+    net, given_, x = network(config), conditions(config), noisy(config)
+    rows, there = noisy(config, seed=5), torch.tensor([[True] * 2 + [False] * 4, [False] * 6])
+    out = net(x, AT, replace(given_, known=Known(rows, there)))
+    other = torch.where(there[..., None], noisy(config, seed=6), x)
+    assert torch.equal(out, net(other, AT, replace(given_, known=Known(rows, there))))  # its noise does not count
+    changed = net(x, AT, replace(given_, known=Known(rows + 1, there)))
+    assert not torch.allclose(out[0, 2:], changed[0, 2:], atol=1e-3)
+    torch.testing.assert_close(out[1], net(x, AT, given_)[1])  # nothing is known of the second chunk
+    clean = torch.full_like(AT, 1000.0 if prediction == "flow" else 0.0)
+    every = replace(given_, known=Known(rows, torch.ones_like(there)))
+    torch.testing.assert_close(net(x, AT, every), net(rows, clean, given_))
+
+
+def test_known_frames_are_kept_when_conditions_are_hidden_or_stacked():
+    given_ = replace(conditions(), known=Known(noisy(), torch.ones(2, SMALL.length, dtype=torch.bool)))
+    both = Given.cat([given_, given_.hide("audio")])
+    assert both.known is not None
+    assert given_.known is not None
+    assert torch.equal(both.known.rows, torch.cat([given_.known.rows] * 2))
+    assert both.known.there.shape == (4, SMALL.length)
+    assert Given.cat([conditions(), conditions()]).known is None

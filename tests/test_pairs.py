@@ -78,13 +78,3 @@ def test_light_scales_colours_and_leaves_shapes():
     assert not np.array_equal(lit, picture)
     for before, after in zip(picture, lit, strict=True):
         assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.999
-
-
-def test_halved_pictures_are_means_of_four(drawn):
-    _, files = drawn
-    pairs = paired(files, 2, np.random.default_rng(0))
-    small = pairs_module.halved(pairs)
-    assert small.landmarks is pairs.landmarks
-    four = pairs.pictures[1, 0, 2, 4:6, 8:10].float()
-    assert small.pictures[1, 0, 2, 2, 4] == four.mean().round()
-    assert small.pictures.shape[-1] * 2 == pairs.pictures.shape[-1]

@@ -42,10 +42,12 @@ def test_the_generator_trains_stops_and_resumes_to_the_same_weights(tmp_path):
     assert not same(weights(fit(replace(recipe, seed=1))), whole)
 
 
-@pytest.mark.parametrize("layout", [{}, {"prediction": "flow"}, {"statistics": False, "framewise": False}])
+@pytest.mark.parametrize(
+    "layout", [{}, {"goes_on": False}, {"prediction": "flow"}, {"statistics": False, "framewise": False}]
+)
 def test_training_learns_what_it_should(layout):
     recipe = replace(ifmdm.toy(**layout), steps=40, judge_every=0, keep="", ema=0.0)
-    batch = recipe.data(7)(0)
+    batch = spoken.fed(lambda: spoken.pretend(6, 0), 12, 64)(7)(0)
 
     def loss(task):
         with torch.no_grad():
@@ -106,6 +108,27 @@ def test_what_is_told_is_dropped_as_often_as_said_and_silence_hides_both_ways():
     assert share == pytest.approx({"heard": 0.72, "said": 0.8, "hint": 1.0, "mean": 0.6, "std": 1.0}, abs=0.03)
     both = (shown[audible, :2] == 0).all(1).float().mean()
     assert float(both) == pytest.approx(0.2, abs=0.03)
+
+
+def test_some_first_frames_are_known_some_stand_still_and_none_of_them_are_learned():
+    task = ifmdm.toy().task()
+    assert isinstance(task, ifmdm.CodeTask)
+    rows, hint = torch.randn(4000, 12, 20), torch.randn(4000, 20)
+    draft = torch.randn(4000, 12, 20)
+    task.losses = replace(task.losses, hint_noise=0.0)
+    begun, known = task._begun(rows, hint, draft, torch.Generator().manual_seed(0))
+    many = known.there.sum(1)
+    assert torch.equal(known.there, torch.arange(12) < many[:, None])
+    assert (many > 0).float().mean() == pytest.approx(0.7, abs=0.03)
+    assert set(many.unique().tolist()) == set(range(12))  # something is always left to learn
+    still = (begun != hint).any(1)
+    assert (still.sum() / (many > 0).sum()) == pytest.approx(0.15, abs=0.02)
+    last = rows[torch.arange(4000), (many - 1).clamp(min=0)]
+    at = still.nonzero()[0, 0]
+    torch.testing.assert_close(begun[at], last[at])
+    torch.testing.assert_close(task.model.enter(last[at]).expand(12, -1) - draft[at], known.rows[at])
+    moving = ((many > 0) & ~still).nonzero()[0, 0]
+    torch.testing.assert_close(task.model.enter(rows[moving]) - draft[moving], known.rows[moving])
 
 
 def test_the_published_form_sees_codes_as_they_are():

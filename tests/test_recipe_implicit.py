@@ -10,6 +10,7 @@ from vivavoce.errors import InputError
 from vivavoce.nets.lia import Lia, LiaConfig
 from vivavoce.nets.lia_start import start_as_source
 from vivavoce.recipes import implicit
+from vivavoce.recipes.ablation import with_new_flows
 from vivavoce.train import loop
 from vivavoce.train.loop import fit, load, run
 from vivavoce.train.state import read_checkpoint
@@ -44,6 +45,25 @@ def test_training_brings_pictures_nearer_to_what_they_should_be():
     after = fit(recipe).judge()
     assert after["psnr"] > before["psnr"] + 2
     assert after["mouth_gain"] > 0.2  # over the source picture, which is what it begins with
+
+
+def test_new_flows_take_over_everything_else_of_a_run(tmp_path):
+    made = fit(short(1), out=tmp_path)
+    plain = load("toy-if-mdm-renderer").task()
+    assert isinstance(plain, implicit.ImplicitTask)
+    other = implicit.ImplicitTask(replace(plain.lia.config, groups=1), plain.critic.config, plain.losses, plain.judged)
+    anew = with_new_flows(other, tmp_path / loop.CHECKPOINT).players()["renderer"].state_dict()
+    held = read_checkpoint(tmp_path / loop.CHECKPOINT)[1]
+    flows = [key for key in anew if ".flow.tell." in key]
+    assert flows
+    assert not any(".flow.local." in key for key in anew)
+    assert all(torch.equal(anew[key], held[f"average/renderer/{key}"]) for key in anew if key not in flows)
+    assert made.lia.config.groups == 2
+    wide = implicit.ImplicitTask(
+        replace(plain.lia.config, multiplier=0.125), plain.critic.config, plain.losses, plain.judged
+    )
+    with pytest.raises(InputError, match="of another size"):
+        with_new_flows(wide, tmp_path / loop.CHECKPOINT)
 
 
 def test_codes_are_learned_before_anything_is_painted():
@@ -156,6 +176,7 @@ def test_told_pairs_teach_codes_and_are_not_painted():
     task = load("toy-if-mdm-renderer").task()
     assert isinstance(task, implicit.ImplicitTask)
     task.lia.eval()  # norms over the batch would make every pair count for every other
+    task.critic.eval()  # and spectral norms are nearer to the truth with every look
     painted, told = (implicit.pretend(2, np.random.default_rng(seed)) for seed in (0, 1))
     together = beside(painted, replace(told, painted=0))
     assert together.painted == 2

@@ -24,8 +24,6 @@ from vivavoce.timeline import Span
 
 FRAME = 640  # samples
 AAC = 1024  # samples of a block of the sound encoder
-# Frames of sound before the first picture, where 0.6 s are not held: IF-MDM speaks 32 frames at once.
-LONG_CHUNKS = {"if-mdm": 39}
 
 
 def cut(pcm, rng):
@@ -82,7 +80,7 @@ def test_latency_is_what_is_declared(subject, speech):
     first = next(clips)
     assert given == subject.system.latency
     assert len(first.span) <= subject.system.generator.hop
-    assert given <= LONG_CHUNKS.get(subject.system.name, 15)  # 0.6 s
+    assert given <= 15  # 0.6 s
     clips.close()
 
 

@@ -5,7 +5,6 @@ What :mod:`vivavoce.recipes.implicit` learns from.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -72,12 +71,6 @@ def beside(painted: Pairs, told: Pairs) -> Pairs:
         name: torch.cat([getattr(painted, name), getattr(told, name)]) for name in ("pictures", "landmarks", "person")
     }
     return Pairs(**both, painted=painted.painted)
-
-
-def halved(pairs: Pairs) -> Pairs:
-    """The same in pictures half as wide."""
-    blocks = pairs.pictures.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2)).float()
-    return dataclasses.replace(pairs, pictures=blocks.mean((-1, -3)).round().to(torch.uint8))
 
 
 def two_of(frames: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from vivavoce import weights as packaged
 from vivavoce.errors import InputError
 from vivavoce.evaluate.counting import GIGA, below, nothing_in, operations, parameters
 from vivavoce.importing.speech import CONFIG, FOLDER
-from vivavoce.motion.chunks import STEPS, ChunkGenerator, Hush
+from vivavoce.motion.chunks import STEPS, ChunkGenerator, Hush, suited
 from vivavoce.motion.codes import CodeModel
 from vivavoce.motion.conditions import Conditions
 from vivavoce.motion.generate import FlowGenerator
@@ -366,7 +366,7 @@ def _implicit(weights: Path | None) -> System:
         renderer = ImplicitRenderer(Lia(lia).requires_grad_(False))
         model = CodeModel(config, draft=draft)
     # The schedule's times follow from numbers that nothing in memory has.
-    generator = ChunkGenerator(model, times=tuple(uniform(STEPS)), quiet=Hush(channel("speech")))
+    generator = ChunkGenerator(model, times=tuple(uniform(STEPS)), quiet=Hush(channel("speech")), **suited(model))
     try:
         return System(ifmdm.NAME, Clock(), encoder, generator, renderer)
     except ValueError as error:

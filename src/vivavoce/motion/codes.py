@@ -15,7 +15,7 @@ from vivavoce import weights
 from vivavoce.errors import InputError
 from vivavoce.motion.flow import FORETOLD_FROM, surroundings
 from vivavoce.motion.space import IMPLICIT, MotionSpace
-from vivavoce.nets.dit import NAMES, Config, DiT, Given
+from vivavoce.nets.dit import NAMES, Config, DiT, Given, Known
 from vivavoce.nets.mmdit import TIME_SCALE
 from vivavoce.sampling.diffusion import Diffusion
 from vivavoce.sampling.paths import Rows, Times
@@ -103,14 +103,15 @@ class CodeModel(nn.Module):
         mean: Float[Tensor, "b d"],
         std: Float[Tensor, "b d"],
         present: Bool[Tensor, "b 5"],
+        known: Known | None = None,
     ) -> Given:
-        """Conditions in the network's coordinates; all but ``present`` in the units they come in.
+        """Conditions in the network's coordinates; all but ``present`` and ``known`` in the units they come in.
 
         ``audio`` covers the chunk and what is :attr:`around` it.
         """
         before, after = self.around
         heard = (audio[:, before : audio.shape[1] - after] - self.audio_mean) / self.audio_std
-        return Given(heard, self.enter(hint), self.enter(mean), std / self.spread, present)
+        return Given(heard, self.enter(hint), self.enter(mean), std / self.spread, present, known)
 
     def drafted(self, audio: Float[Tensor, "b s a"]) -> Rows:
         """What the sound alone foretells of a chunk's codes, normalised; 0 without a draft."""

@@ -11,6 +11,8 @@ Where this differs from the released code, and why:
   the sound by zeros before the embedders although training zeroed the joined vector after them: a case that the
   network never saw. Here hiding is one flag, the same in training and in guidance.
 * Tokens of hint, mean and deviation get the zero vector for an AdaLN condition, as released: not even the time.
+* Frames at the start of a chunk may be known: they are shown as they are, at the time of clean data, and the others go
+  on from them. A long chunk then needs only as much new sound as it has new frames.
 * Variances are split off along the last axis, which is where the numbers of a code are. They are learned as
   published, but the samplers here add no noise on the way and have no use for them.
 """
@@ -27,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vivavoce.nets.layers import mlp, sinusoid
-from vivavoce.nets.mmdit import modulate, zeroed
+from vivavoce.nets.mmdit import TIME_SCALE, modulate, zeroed
 from vivavoce.sampling.paths import Rows, Times
 
 TIME_WIDTH = 256
@@ -53,6 +55,7 @@ class Config:
     # "epsilon": the noise, and a share between the smallest and largest sensible variance; "flow": a velocity.
     prediction: Literal["epsilon", "flow"] = "epsilon"
     dropout: float = 0.0
+    goes_on: bool = False  # it has learned to go on from frames of the chunk that are known
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be built."""
@@ -72,7 +75,15 @@ class Config:
 
 def compact(*, audio: int, length: int = 32) -> Config:
     """About 3 M parameters hearing one token per frame: a CPU core trains it in minutes and runs it with ease."""
-    return Config(audio=audio, tokens=1, length=length, width=192, heads=4, depth=4, dropout=0.1)
+    return Config(audio=audio, tokens=1, length=length, width=192, heads=4, depth=4, dropout=0.1, goes_on=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Frames of a chunk that are not to be found any more; the others go on from them."""
+
+    rows: Float[Tensor, "b t d"]  # codes, in the network's coordinates; of any value where they are not known
+    there: Bool[Tensor, "b t"]  # whether a frame is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,7 @@ class Given:
     mean: Float[Tensor, "b d"]
     std: Float[Tensor, "b d"]  # unbiased, over the chunk
     present: Bool[Tensor, "b 5"]  # in the order of NAMES
+    known: Known | None = None
 
     def hide(self, *names: str) -> Given:
         """The same tensors, ``names`` marked absent. "audio" is both ways of the sound."""
@@ -97,7 +109,11 @@ class Given:
     def cat(items: list[Given]) -> Given:
         """Stack along the batch."""
         names = ("audio", "hint", "mean", "std", "present")
-        return Given(*(torch.cat([getattr(item, name) for item in items]) for name in names))
+        known = [item.known for item in items if item.known is not None]
+        return Given(
+            *(torch.cat([getattr(item, name) for item in items]) for name in names),
+            known=Known(torch.cat([k.rows for k in known]), torch.cat([k.there for k in known])) if known else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +124,7 @@ class Embedded:
     heard: Float[Tensor, "b t h"] | None  # half of what joins a frame's token; None without framewise guidance
     joins: Bool[Tensor, " b"]  # whether the sound joins the frames' tokens at all
     extra: Float[Tensor, "b n w"]  # tokens of hint, mean and deviation
+    known: Known | None
 
 
 class Block(nn.Module):
@@ -180,7 +197,7 @@ class DiT(nn.Module):
         extra = [self._or_null("hint", present, self.hint_in(given.hint))]
         for name, embedder in self.statistics_in.items():
             extra.append(self._or_null(name, present, embedder(getattr(given, name))))
-        return Embedded(frames, heard, present["heard"], torch.stack(extra, dim=1))
+        return Embedded(frames, heard, present["heard"], torch.stack(extra, dim=1), given.known)
 
     def _or_null(self, name: str, present: Mapping[str, Tensor], value: Tensor) -> Tensor:
         there = present[name].view(-1, *[1] * (value.ndim - 1))
@@ -188,19 +205,27 @@ class DiT(nn.Module):
 
     def predicted(self, x: Rows, at: Times, given: Embedded) -> Float[Tensor, "b t o"]:
         """:meth:`forward` for conditions that were embedded before."""
+        time = self._time(at, x)[:, None]
+        if given.known is not None:  # seen as they are, at the time when nothing is left to do
+            there = given.known.there[..., None]
+            x = torch.where(there, given.known.rows, x)
+            done = TIME_SCALE if self.config.prediction == "flow" else 0.0
+            time = torch.where(there, self._time(at.new_full((1,), done), x), time)
         frames = self.motion_in(x)
         if self.own is not None and self.joined is not None and given.heard is not None:
             both = self.joined(torch.cat([self.own(x), given.heard], dim=-1))
             frames = frames + torch.where(given.joins[:, None, None], both, self.nulls["heard"].to(both.dtype))
         tokens = torch.cat([frames, given.extra], dim=1) + self._places(x.shape[1])
-        time = self.time_in(sinusoid(at, TIME_WIDTH).to(frames.dtype))
-        c = functional.silu(given.frames + time[:, None])
+        c = functional.silu(given.frames + time)
         c = torch.cat([c, torch.zeros_like(given.extra)], dim=1)
         for block in self.blocks:
             tokens = block(tokens, c)
         shift, scale = self.modulation(c[:, : x.shape[1]]).chunk(2, dim=-1)
         tokens = functional.layer_norm(tokens[:, : x.shape[1]], (self.config.width,), eps=EPS)
         return self.out(modulate(tokens, shift, scale)).to(x.dtype)
+
+    def _time(self, at: Times, like: Tensor) -> Float[Tensor, "b w"]:
+        return self.time_in(sinusoid(at, TIME_WIDTH).to(like.dtype))
 
     def _places(self, frames: int) -> Tensor:
         if frames > self.config.length:

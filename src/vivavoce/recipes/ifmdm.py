@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor, nn
 
 from vivavoce.data.batches import Batch, Take
-from vivavoce.motion.chunks import LIP_NOISE, LIP_TRUST, ChunkGenerator, MotionControl
+from vivavoce.motion.chunks import ChunkGenerator, MotionControl, suited
 from vivavoce.motion.codes import BEFORE, USUAL, CodeModel, save, statistics, surroundings
-from vivavoce.nets.dit import NAMES, Config, Given, compact
+from vivavoce.nets.dit import NAMES, Config, Given, Known, compact
 from vivavoce.recipes.spoken import Spoken, fed, pretend, spoken
 from vivavoce.sampling.diffusion import losses as diffusion_losses
 from vivavoce.sampling.paths import along
@@ -42,13 +42,15 @@ class Losses:
     bound: float = 1.0  # the variational bound, which teaches the variances
     hint_noise: float = 0.1  # standard deviations of noise on the hint, so that small errors do not grow
     silent: float = 0.1  # share of chunks with both ways of the sound hidden, as the guidance needs
+    known: float = 0.7  # share of chunks whose first frames are known, if the network is to go on from such
+    still: float = 0.15  # share of those in which these stand still, as before the sound begins
     drop: Mapping[str, float] = field(
         default_factory=lambda: {"heard": 0.1, "said": 0.1, "hint": 0.1, "mean": 0.3, "std": 0.3}
     )
 
 
 # The release hides both ways of the sound independently, which leaves 9 % for what guidance compares with.
-PUBLISHED = Losses(lips=0.0, hint_noise=0.0, silent=0.0, drop=dict.fromkeys(NAMES, 0.3))
+PUBLISHED = Losses(lips=0.0, hint_noise=0.0, silent=0.0, known=0.0, drop=dict.fromkeys(NAMES, 0.3))
 
 
 class CodeTask:
@@ -88,16 +90,39 @@ class CodeTask:
         mean, std = statistics(
             torch.cat([hint[:, None], rows], dim=1), torch.cat([torch.ones_like(valid[:, :1]), valid], dim=1)
         )
-        shaken = hint + self.losses.hint_noise * model.std * torch.randn(hint.shape, generator=rng)
         shown = shown_at_random(batch.conditions.present[:, 0], self.losses, rng)
-        given = model.given(audio, shaken, mean, std, shown)
         # Clips without sound are learned as they are: there is nothing to foretell them from.
-        data = model.enter(rows) - model.drafted(audio) * batch.conditions.present[:, 0, None, None]
+        draft = model.drafted(audio) * batch.conditions.present[:, 0, None, None]
+        data, known = model.enter(rows) - draft, None
+        if model.config.goes_on:
+            hint, known = self._begun(rows, hint, draft, rng)
+            valid = valid & ~known.there
+        shaken = hint + self.losses.hint_noise * model.std * torch.randn(hint.shape, generator=rng)
+        given = model.given(audio, shaken, mean, std, shown, known)
         learn = self._noise if model.config.prediction == "epsilon" else self._velocity
         wrong, parts = learn(data, given, valid, rng)
         parts["lips"] = self.losses.lips * masked((wrong @ self.lips).square()[..., None], valid)
         notes = {name: float(part.detach()) for name, part in parts.items()}
         yield Objective("dit", torch.stack(list(parts.values())).sum(), notes)
+
+    def _begun(
+        self,
+        rows: Float[Tensor, "b t d"],
+        hint: Float[Tensor, "b d"],
+        draft: Float[Tensor, "b t d"],
+        rng: torch.Generator,
+    ) -> tuple[Float[Tensor, "b d"], Known]:
+        """Hint and first frames of chunks some of which are known so far by chance, a little wrong."""
+        count, length = rows.shape[:2]
+        until = torch.randint(1, length, (count,), generator=rng)
+        until = until * (torch.rand(count, generator=rng) < self.losses.known)
+        still = (torch.rand(count, generator=rng) < self.losses.still) & (until > 0)
+        last = rows[torch.arange(count), (until - 1).clamp(min=0)]
+        hint = torch.where(still[:, None], last, hint)
+        rows = torch.where(still[:, None, None], last[:, None], rows)
+        off = self.losses.hint_noise * torch.randn(rows.shape, generator=rng)
+        there = torch.arange(length) < until[:, None]
+        return hint, Known(self.model.enter(rows) - draft + off, there)
 
     def _noise(
         self, data: Tensor, given: Given, valid: Tensor, rng: torch.Generator
@@ -123,9 +148,7 @@ class CodeTask:
 
     def judge(self) -> Mapping[str, float]:
         """What :func:`figures` says of speakers kept out of training."""
-        noise, trust = (LIP_NOISE, LIP_TRUST) if self.model.draft else (1.0, 1.0)
-        generator = ChunkGenerator(self.model, MotionControl("none"), lip_noise=noise, lip_trust=trust)
-        return figures(generator, self.judges)
+        return figures(ChunkGenerator(self.model, MotionControl("none"), **suited(self.model)), self.judges)
 
     def export(self, out: Path) -> Mapping[str, Any]:
         """See :class:`vivavoce.train.tasks.Task`."""
@@ -252,7 +275,7 @@ def generated(
 
 def toy(**layout: Any) -> Recipe:
     """The same task at a size that trains in seconds; ``layout`` replaces parts of the configuration."""
-    config = replace(Config(audio=4, tokens=1, length=12, width=32, heads=2, depth=2), **layout)
+    config = replace(Config(audio=4, tokens=1, length=12, width=32, heads=2, depth=2, goes_on=True), **layout)
     return Recipe(
         name="toy-if-mdm",
         task=lambda: CodeTask(config, pretend(6, 0), pretend(2, 1, frames=30), Losses(), draft=True),

@@ -17,14 +17,12 @@ from vivavoce.media.film import MAX_SIDE
 from vivavoce.media.picture import is_picture
 from vivavoce.media.read import read_image, read_video
 from vivavoce.motion.chunks import (
-    LIP_NOISE,
-    LIP_TRUST,
-    STD_GUIDANCE,
     STEPS,
     ChunkGenerator,
     Hush,
     LiveControl,
     MotionControl,
+    suited,
     times,
 )
 from vivavoce.motion.codes import load as load_codes
@@ -138,11 +136,9 @@ def assemble(  # noqa: PLR0913  (one for every option of the command line)
         control=control or MotionControl(motion_mean, motion_std),
         times=times(model, steps),
         guidance=guidance_audio,
-        std_guidance=STD_GUIDANCE if model.draft else 1.0,
         quiet=Hush(channel("speech")),
-        lip_noise=LIP_NOISE if model.draft else 1.0,
-        lip_trust=LIP_TRUST if model.draft else 1.0,
         mouth_gain=change.mouth_gain * _unpainted(renderer_file),
+        **suited(model),
     )
     renderer = ImplicitRenderer(lia, size=size, crop=crop, face=face, batch=batch)
     return System(NAME, Clock(), encoder, generator, renderer, dataclasses.replace(change, mouth_gain=1.0))
