@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from vivavoce.sampling.paths import noise
 from vivavoce.sampling.samplers import Sampler, multistep, uniform
 from vivavoce.streams import Window, windows
 from vivavoce.system import Drive, Features, Portrait
+from vivavoce.threads import alone
 from vivavoce.timeline import Span
 
 MEANS = ("none", "portrait", "last")
@@ -170,11 +172,12 @@ class ChunkGenerator:
     def drives(self, portrait: Portrait, features: Iterable[Features], *, seed: int) -> Iterator[Drive]:
         """See :class:`vivavoce.system.MotionGenerator`; of the portrait only its own code counts."""
         own = portrait.reference[0]
+        chunk = partial(alone, self._chunk) if self.model.device.type == "cpu" else self._chunk
         past, out, tail = None, own.expand(self.kept + 1, -1), None
         heard = windows((f.rows for f in features), before=self.before, hop=self.hop, after=self.lookahead)
         for index, window in enumerate(heard):
             start = noise(seed, index, (self.model.config.length, self.space.dim))
-            past, rows = self._chunk(window, own, out, past, start)
+            past, rows = chunk(window, own, out, past, start)
             if tail is not None and self.fade:
                 rows = torch.cat([faded(tail, rows[: self.fade]), rows[self.fade :]])
             out, tail = torch.cat([out, rows[: self.hop]])[-self.kept - 1 :], rows[self.hop :]

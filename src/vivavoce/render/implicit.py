@@ -22,9 +22,9 @@ from vivavoce.nets.lia import Appearance, Lia
 from vivavoce.nets.lia_quick import prepared
 from vivavoce.render.aligned import crop, found_faces, framed, image, scaled, tensor, through_standing, warnings
 from vivavoce.render.detail import finer, laid
-from vivavoce.render.drawn import drawn
 from vivavoce.render.footage import mirrored
 from vivavoce.system import Drive, Frames, Portrait, Source
+from vivavoce.threads import side_by_side
 from vivavoce.timeline import Span
 
 SQUARE = (2.0, -0.1, True)  # side over the face's extent, shift down the face, turned upright: of what is redrawn
@@ -122,7 +122,7 @@ class ImplicitRenderer:
             span, rows = drive.motion.span, drive.motion.rows
             spans = (Span(n, min(n + self.batch, span.stop)) for n in range(span.start, span.stop, self.batch))
             parts = zip(spans, rows.split(self.batch), strict=True)
-            yield from drawn(draw, parts) if self.device.type == "cpu" else map(draw, parts)
+            yield from side_by_side(draw, parts) if self.device.type == "cpu" else map(draw, parts)
 
     def _frames(self, portrait: Portrait, appearance: Appearance, part: tuple[Span, Float[Tensor, "t d"]]) -> Frames:
         span, rows = part

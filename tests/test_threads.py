@@ -1,4 +1,4 @@
-"""Frames drawn by several threads at once come out as if one had drawn them."""
+"""What several threads do side by side comes out as if one had done it."""
 
 import threading
 import time
@@ -6,11 +6,11 @@ import time
 import pytest
 import torch
 
-from vivavoce.render.drawn import drawn
+from vivavoce.threads import alone, side_by_side
 
 
 def test_items_come_out_in_order_whoever_is_done_first():
-    assert list(drawn(lambda n: (time.sleep(0.002 * (n % 3)), n)[1], range(20))) == list(range(20))
+    assert list(side_by_side(lambda n: (time.sleep(0.002 * (n % 3)), n)[1], range(20))) == list(range(20))
 
 
 def test_no_more_is_begun_than_threads_and_one():
@@ -21,7 +21,7 @@ def test_no_more_is_begun_than_threads_and_one():
             begun.append(n)
             yield n
 
-    made = drawn(lambda n: n, items())
+    made = side_by_side(lambda n: n, items())
     assert next(made) == 0
     assert len(begun) == torch.get_num_threads() + 1
     made.close()
@@ -30,7 +30,7 @@ def test_no_more_is_begun_than_threads_and_one():
 
 def test_each_works_alone_in_inference_mode_and_others_are_left_as_they_were():
     before = torch.get_num_threads()
-    found = list(drawn(lambda _: (torch.get_num_threads(), torch.is_inference_mode_enabled()), range(4)))
+    found = list(side_by_side(lambda _: (torch.get_num_threads(), torch.is_inference_mode_enabled()), range(4)))
     assert found == [(1, True)] * 4
     later = []
     thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
@@ -45,7 +45,11 @@ def test_what_goes_wrong_is_told_to_whoever_asked():
             raise ValueError("no such face")
         return n
 
-    made = drawn(draw, range(5))
+    made = side_by_side(draw, range(5))
     assert [next(made), next(made)] == [0, 1]
     with pytest.raises(ValueError, match="no such face"):
         next(made)
+
+
+def test_one_piece_of_work_alone():
+    assert alone(lambda a, b: (a - b, torch.get_num_threads()), 5, b=3) == (2, 1)
