@@ -22,6 +22,7 @@ from vivavoce.face.morphable import (
     recombine,
     save,
     swapped,
+    thorough,
 )
 from vivavoce.motion.space import FACE_MESH
 from vivavoce.recipes import morphable as recipe
@@ -131,6 +132,7 @@ def test_films_are_read_steadily_and_single_frames_for_all_they_tell(bases):
     shown = [bases.landmarks(replace(a_face(3, turned=0.0), expression=np.zeros(32), eyelids=np.zeros(2)))]
     alone, film = who(np.stack(shown), bases), who(np.stack(2 * shown), bases)
     np.testing.assert_allclose(film, 0.9 * alone)
+    np.testing.assert_allclose(who(np.stack(2 * shown), thorough(bases)), alone)
     assert np.abs(alone).max() > 0.1
 
 

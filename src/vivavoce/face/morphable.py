@@ -150,6 +150,14 @@ class Morphable:
         return np.clip(self.texture_mean + np.tensordot(texture, self.texture, 1), 0.0, 1.0)
 
 
+def thorough(bases: Morphable) -> Morphable:
+    """The same bases, by which films are read for all that they tell, like single pictures.
+
+    For putting another's face into a film: what is not told of who is in it would be taken for expression and stay.
+    """
+    return replace(bases, steady=bases.reader)
+
+
 def bending(rotation: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " 5"]:
     """Terms of the head's angles in which the tracker's shapes change: yaw, pitch, their squares and their product."""
     yaw, pitch = np.clip(rotation[:2] / _BENT, -2.5, 2.5)

@@ -18,7 +18,7 @@ from vivavoce.face import upright
 from vivavoce.face.crop import choose_face
 from vivavoce.face.fitting import CALIBRATION, Person, fit, recognised, smoothed
 from vivavoce.face.mesh import Points
-from vivavoce.face.morphable import Coefficients, Morphable, swapped
+from vivavoce.face.morphable import Coefficients, Morphable, swapped, thorough
 from vivavoce.face.track import FaceTracker
 from vivavoce.nets.tgdm import Tgdm
 from vivavoce.render.pivot import exchanged, fringed
@@ -71,7 +71,7 @@ class Swapper:
         Raises:
             InputError: it shows no face.
         """
-        self.bases, self.tracker = Morphable.pretrained(), FaceTracker()
+        self.bases, self.tracker = thorough(Morphable.pretrained()), FaceTracker()
         faces = self.tracker.faces(source)
         if not faces:
             raise InputError("no face was found in the picture whose face is to be put in")
