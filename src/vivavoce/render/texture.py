@@ -34,6 +34,7 @@ from vivavoce.render.textured import render
 from vivavoce.sampling.paths import noise
 from vivavoce.sampling.texturing import MOST_GUIDANCE, MOST_STEPS, paint
 from vivavoce.system import Drive, Frames, Portrait, Source
+from vivavoce.threads import side_by_side
 from vivavoce.timeline import Span
 
 SQUARE = (2.0, -0.1, False)  # side over the face's extent, shift down the face, turned upright: of what is painted
@@ -115,13 +116,15 @@ class TextureRenderer:
         square = Square(*portrait.cache["square"].tolist())
         under = None if self.crop else portrait.cache["picture"]
         size = self.size or self.networks.config.side
+
+        def draw(part: tuple[int, Float[Tensor, " d"]]) -> Frames:
+            n, row = part
+            wanted = staying(driven(source, row.double().numpy(), own), source, cut.shape[0])
+            return Frames(Span(n, n + 1), framed(tensor(brush.reenacted(wanted)), square, under, size)[None])
+
         for drive in drives:
-            first = drive.motion.span.start
-            for n, row in enumerate(drive.motion.rows):
-                wanted = staying(driven(source, row.double().numpy(), own), source, cut.shape[0])
-                made = tensor(brush.reenacted(wanted))
-                rgb = framed(made, square, under, size)
-                yield Frames(Span(first + n, first + n + 1), rgb[None])
+            parts = enumerate(drive.motion.rows, drive.motion.span.start)
+            yield from side_by_side(draw, parts) if brush.device.type == "cpu" else map(draw, parts)
 
 
 class Brush:
