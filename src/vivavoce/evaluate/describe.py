@@ -215,7 +215,8 @@ def _(generator: ChunkGenerator) -> Iterator[Part]:
     told = {"audio": config.tokens * config.audio, "hint": config.motion, "mean": config.motion, "std": config.motion}
     wide = {name: torch.empty(1, width, device="meta") for name, width in told.items()}
     audio = wide.pop("audio").expand(1, config.length, -1)
-    given = Given(audio, present=torch.ones(1, len(NAMES), dtype=torch.bool, device="meta"), **wide)
+    present = torch.ones(1, len(NAMES), dtype=torch.bool, device="meta")
+    given = Given(audio, wide["hint"], wide["mean"], wide["std"], present)
     embedded = net.embed(given)
     noisy, time = torch.empty(1, config.length, config.motion, device="meta"), torch.empty(1, device="meta")
     once = sum(
