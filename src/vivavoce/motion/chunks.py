@@ -34,7 +34,7 @@ LONGEST_FADE = 4  # frames
 STEPS = 5  # calls of the network for a chunk; more give the same lips (bench/results/implicit_motion.md)
 FRESH = 7  # frames that a network goes on for at once, if it can; with 3 ahead two hops of the phone encoder
 # Good values for networks with a draft; see :class:`ChunkGenerator`.
-LIP_NOISE, LIP_TRUST, STD_GUIDANCE = 0.0, 0.25, 6.0
+LIP_NOISE, LIP_TRUST, STD_GUIDANCE = 0.0, 0.25, 2.5
 
 
 @dataclass(frozen=True, slots=True)

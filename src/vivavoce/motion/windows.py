@@ -223,10 +223,6 @@ class WindowGenerator:
         velocity = guided(flow.prepared, conditions, scales)
         return self.sampler(velocity, start[None].to(flow.device), self.times)[0]
 
-    def _prepared(self, conditions: Conditions):
-        given = self.flow.net.embed(conditions)
-        return lambda x, t: self.flow.net.velocity(x, t, given)
-
     def _rest(self, portrait: Portrait, reference: Row, seed: int) -> Row | None:
         """The mouth that silence makes, normalised."""
         if self.emphasis is None:
