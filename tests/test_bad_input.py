@@ -10,7 +10,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from media_files import film, picture, sine, wav
 from outcomes import made, refused, unless_refused
@@ -179,6 +179,7 @@ REFUSED_SOUND = {
     "missing": (lambda d: d / "nothing.wav", "no file"),
     "a folder": (lambda d: folder(d / "x.wav"), "is a folder"),
     "empty": (lambda d: written(d / "x.wav", b""), "is empty"),
+    "65 channels": (lambda d: plain_wav(d / "x.wav", bytes(6500), channels=65), "65 channels"),
     "zero length": (lambda d: plain_wav(d / "x.wav", b""), "no sound"),
     "half a header": (lambda d: cut(plain_wav(d / "x.wav", b""), 0.5), "x.wav"),
     "text": (lambda d: written(d / "x.wav", b"to be spoken: good morning\n" * 40), "not of a known kind"),
@@ -242,6 +243,7 @@ def test_unusual_sound_that_works(vivavoce_cli, place, portrait, case):
 
 
 @given(st.lists(st.tuples(st.integers(0, 43), st.integers(0, 255)), min_size=1, max_size=6))
+@example([(22, 65)])  # channels
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_damage_to_a_wav_header_is_read_or_refused(tmp_path, damage):
     data = bytearray(plain_wav(tmp_path / "x.wav", bytes(3200)).read_bytes())

@@ -14,6 +14,7 @@ from av import AudioFrame, AudioResampler
 from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.error import FFmpegError
 from jaxtyping import Float
 from torch import Tensor
 
@@ -165,7 +166,14 @@ def _floats(
         key = (frame.format.name, frame.layout.name, frame.sample_rate)
         # Channels in turn, not in planes: PyAV reads past the end of eight or more planes.
         converter = converters.setdefault(key, AudioResampler(format="flt"))
-        for converted in converter.resample(frame):
+        try:
+            made = converter.resample(frame)
+        except FFmpegError as error:
+            raise InputError(
+                f"the sound of {path} cannot be read: {frame.layout.nb_channels} channels at {frame.sample_rate} Hz "
+                f"(wanted: {SOUND_KINDS})"
+            ) from error
+        for converted in made:
             samples = converted.to_ndarray().reshape(-1, frame.layout.nb_channels).T
             yield converted.sample_rate, frame.layout, samples, time
 
